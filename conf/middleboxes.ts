@@ -17,7 +17,7 @@ import { rawIpv4, rawMapping, rawPrefix } from './values.js';
 
 /**
  * The part of a middlebox that its configuration is made from. Every `Middlebox` of
- * workers/middlebox.ts is one.
+ * workers/api/middlebox.ts is one.
  */
 export interface MiddleboxDeclaration {
   readonly name: string;

@@ -68,7 +68,7 @@ export const powerOfTwo = (min: number, max: number) =>
 
 /**
  * An IPv4 address as a raw word: its four bytes read as one little-endian word, as they lie in a
- * packet (workers/batch.ts works on these). The text must have been checked by `ipv4`.
+ * packet (workers/packet/batch.ts works on these). The text must have been checked by `ipv4`.
  */
 export function rawIpv4(text: string): number {
   const [a, b, c, d] = text.split('.').map(Number);

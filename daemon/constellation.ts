@@ -14,9 +14,9 @@ import { ask, CommandError, UnreachableError } from './admin/client.js';
 import { type Command as AdminCommand, UsageError } from './admin/command.js';
 import { help } from './admin/commands/help.js';
 import { COMMANDS } from './admin/commands/index.js';
+import { versionText } from './base/version.js';
 import { IMPORT_NFT, runImport } from './import-nft.js';
-import { type LifecycleState, STATE_TRAITS, StateExit } from './lifecycle.js';
-import { versionText } from './version.js';
+import { type LifecycleState, STATE_TRAITS, StateExit } from './lifecycle/lifecycle.js';
 
 const Exit = { OK: 0, FAILED: 1, USAGE: 2, UNAVAILABLE: 69, NO_PERMISSION: 77, CONFIG: 78 } as const;
 
@@ -150,7 +150,7 @@ async function importRules(words: readonly string[]): Promise<void> {
 async function socketPath(options: Options): Promise<string> {
   if (options.config === undefined) return options.socket ?? DEFAULT_SOCKET;
   // Loaded only when needed, because it loads every middlebox's declaration.
-  const { loadConfig } = await import('./config.js');
+  const { loadConfig } = await import('./config/config.js');
   const { config, errors } = await loadConfig(options.config);
   if (errors !== undefined) throw new Exited(Exit.CONFIG, errors.join('\n'));
   return config.admin.socket;

@@ -3,18 +3,18 @@
 
 import { Command } from 'commander';
 import { exitNow } from '../workers/native/index.js';
-import { checkCommand, EXIT_CONFIG } from './check.js';
-import { loadConfig } from './config.js';
+import { createLog, type Log } from './base/log.js';
+import { unanswered } from './base/read-file.js';
+import { versionText } from './base/version.js';
+import { checkCommand, EXIT_CONFIG } from './config/check.js';
+import { loadConfig } from './config/config.js';
+import { generateKey, KeyFileError } from './config/key-file.js';
+import { schemaText } from './config/schema.js';
+import { settingsText } from './config/settings-page.js';
 import { Daemon } from './daemon.js';
-import { generateKey, KeyFileError } from './key-file.js';
-import { createLog, type Log } from './log.js';
-import { machineLine } from './machine.js';
-import { notifyStopping, startWatchdog } from './notify.js';
-import { unanswered } from './read-file.js';
-import { schemaText } from './schema.js';
-import { settingsText } from './settings-page.js';
-import { StoppedError } from './starting-source.js';
-import { versionText } from './version.js';
+import { machineLine } from './lifecycle/machine.js';
+import { notifyStopping, startWatchdog } from './lifecycle/notify.js';
+import { StoppedError } from './watch/starting-source.js';
 
 /** sysexits.h: the instance could not start, or could not continue. */
 const EXIT_SOFTWARE = 70;

@@ -14,51 +14,51 @@ import { EventReader } from '../shm/events.js';
 import { committedPosition, recoverLog } from '../shm/log.js';
 import { MemberTable } from '../shm/members.js';
 import { NextHopWriter } from '../shm/next-hops.js';
-import type { StateObject } from '../shm/objects/object.js';
+import type { StateObject } from '../shm/objects/core/object.js';
 import { PortBoardWriter } from '../shm/port-board.js';
 import { RejectTable } from '../shm/reject-table.js';
 import { SealBoard } from '../shm/seal-board.js';
-import { BUILD_ID, buildProblem } from '../workers/build-id.js';
-import { type Declaration, takesIpv6 } from '../workers/chain.js';
-import { writeClusterSecret } from '../workers/cluster-secret.js';
-import { Instance, type Slots, writerId } from '../workers/instance.js';
-import { LiveWriter } from '../workers/live-values.js';
-import { loadChain } from '../workers/load.js';
-import { monotonicMs } from '../workers/monotonic.js';
-import type { ClusterKey } from '../workers/replication/cluster-key.js';
+import { monotonicMs } from '../workers/base/monotonic.js';
+import { BUILD_ID, buildProblem } from '../workers/engine/build-id.js';
+import { writeClusterSecret } from '../workers/engine/cluster-secret.js';
+import { Instance, type Slots, writerId } from '../workers/engine/instance.js';
+import { LiveWriter } from '../workers/engine/live-values.js';
+import type { ThreadTask } from '../workers/engine/thread.js';
+import { type Declaration, takesIpv6 } from '../workers/plane/chain.js';
+import { loadChain } from '../workers/plane/load.js';
+import type { ClusterKey } from '../workers/replication/wire/cluster-key.js';
 import type { Circle } from '../workers/snapshot/handshake.js';
 import type { SnapshotServer } from '../workers/snapshot/server.js';
-import type { ThreadTask } from '../workers/thread.js';
 import { reloadedLines } from './admin/commands/reload.js';
 import { AdminServer } from './admin/server.js';
-import type { Drained, JoinHow, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './admin/source.js';
-import { counted } from './counted.js';
-import { Health } from './health.js';
-import { InstanceSource, type Running } from './instance-source.js';
-import { InterfaceWatch } from './interface-watch.js';
-import { LinuxNeighbours } from './kernel-neighbours.js';
-import { readKeyFileInTime } from './key-file.js';
-import type { Log } from './log.js';
+import { counted } from './base/counted.js';
+import type { Log } from './base/log.js';
+import { versionText } from './base/version.js';
+import { readKeyFileInTime } from './config/key-file.js';
+import { planInstance, planMiddleboxes } from './config/plan.js';
+import { type OpenPorts, openPorts } from './config/ports.js';
+import { mebibytes, prepareArena } from './config/prepare-arena.js';
+import { Health } from './health/health.js';
+import { InterfaceWatch } from './host/interface-watch.js';
+import { LinuxNeighbours } from './host/kernel-neighbours.js';
+import { NeighbourWatcher, nextHopsOf } from './host/neighbours.js';
+import { Hooks } from './lifecycle/hooks.js';
+import { type Slot, ThreadSupervisor } from './lifecycle/threads.js';
 import { AgreementWatch } from './membership/agreement.js';
 import { openDonor } from './membership/donor.js';
 import { Entry } from './membership/entry.js';
-import { Hooks } from './membership/hooks.js';
 import { LossWatch } from './membership/loss-watch.js';
 import type { Members } from './membership/members.js';
 import { openMembers, type Place, takePlace } from './membership/open.js';
 import { RefusalWatch } from './membership/refusals.js';
 import { Resync } from './membership/resync.js';
 import { StateKeeper } from './membership/state-keeper.js';
-import { NeighbourWatcher, nextHopsOf } from './neighbours.js';
-import { planInstance, planMiddleboxes } from './plan.js';
-import { type OpenPorts, openPorts } from './ports.js';
-import { mebibytes, prepareArena } from './prepare-arena.js';
-import { RecordLog } from './record-log.js';
 import { Reloader } from './reload.js';
-import { RulesKeeper, reloadProblem } from './rules.js';
-import { StartingSource } from './starting-source.js';
-import { type Slot, ThreadSupervisor } from './threads.js';
-import { versionText } from './version.js';
+import { RulesKeeper, reloadProblem } from './rules/rules.js';
+import type { Drained, JoinHow, KeysInUse, Reloaded, RulesRow, Saved, Standing } from './views/source.js';
+import { InstanceSource, type Running } from './watch/instance-source.js';
+import { RecordLog } from './watch/record-log.js';
+import { StartingSource } from './watch/starting-source.js';
 
 /**
  * Intervals at which the main thread checks for silent peers, and reads the threads' event rings.
@@ -232,7 +232,7 @@ export class Daemon implements Running {
     });
     this.eventTimer = setInterval(() => this.pumpEvents(), EVENTS_MS);
     this.supervisor = new ThreadSupervisor({
-      file: new URL('../workers/thread.js', import.meta.url),
+      file: new URL('../workers/engine/thread.js', import.meta.url),
       slots: Array.from({ length: slots.count }, (_, thread): Slot => {
         const task: ThreadTask = { build: BUILD_ID, thread, plan, buffers };
         return { thread, name: slots.name(thread), task, restartable: true };

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import type { ImportOptions, LeftOut } from '../workers/middleboxes/firewall/import/import-nft.js';
 import type { Command } from './admin/command.js';
 import { UsageError } from './admin/command.js';
-import { readRegularFile } from './read-file.js';
+import { readRegularFile } from './base/read-file.js';
 
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 const STANDARD_INPUT = '-';

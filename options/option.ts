@@ -4,7 +4,7 @@
  *
  * The folder `options/` is a leaf: it imports nothing from other folders, and all of them may
  * import it. `conf/` makes the schema from a declaration, `daemon/` compares and applies values,
- * and middleboxes declare their options through workers/api.ts.
+ * and middleboxes declare their options through workers/api/api.ts.
  */
 
 import type { RulesCompiler, RulesText } from './rules.js';
@@ -59,7 +59,8 @@ export interface OptionTypes {
   /** Name of a port of the configuration, resolved to its index. */
   port: number;
   /**
-   * IPv4 addresses, networks and ranges, resolved to raw words (workers/batch.ts), one per address.
+   * IPv4 addresses, networks and ranges, resolved to raw words (workers/packet/batch.ts), one per
+   * address.
    */
   addresses: readonly number[];
   /** IPv4 networks such as `10.0.0.0/8`, ranges, or addresses. */

@@ -313,7 +313,8 @@ export class PeerRecord {
 }
 
 /**
- * The incarnations of one slot. `workers/replication/lives.ts` says how one follows another:
+ * The incarnations of one slot. `workers/replication/receiving/incarnations.ts` says how one
+ * follows another:
  *
  *     admitted (current) ─ died or superseded ▶ frozen (former) ─ all that are heard have the same of it ▶ closed ─▶ next admitted
  */

@@ -12,7 +12,7 @@
  * that starts begins at the counter. So no number is used twice, however a thread ends.
  *
  * **The salt** belongs to this memory: one salt for each start of an instance. The key of sealed
- * datagrams is derived from it (workers/replication/seal.ts). It is never used with another
+ * datagrams is derived from it (workers/replication/wire/seal.ts). It is never used with another
  * counter.
  *
  * **Remembered incarnations.** An incarnation is remembered after a datagram with a correct tag

@@ -4,7 +4,7 @@
  * reader can process an answer of any length as it arrives.
  */
 
-import type { LifecycleState } from '../lifecycle.js';
+import type { LifecycleState } from '../lifecycle/lifecycle.js';
 
 export type Format = 'text' | 'json';
 

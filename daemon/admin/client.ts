@@ -4,7 +4,7 @@
  */
 
 import { connect, type Socket } from 'node:net';
-import type { LifecycleState } from '../lifecycle.js';
+import type { LifecycleState } from '../lifecycle/lifecycle.js';
 import { readLine } from './protocol.js';
 
 /** The instance understood the command and refused it, or the command failed. */

@@ -1,8 +1,8 @@
 /** Commands, and how to parse a line into a call of one. */
 
 import { suggestion } from '../../conf/suggest.js';
+import type { AdminSource } from '../views/source.js';
 import type { Answer, Format } from './answer.js';
-import type { AdminSource } from './source.js';
 
 export interface Command {
   /** The command's words, separated by single spaces: `show peers`. */

@@ -6,10 +6,10 @@
 
 import type { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { AdminSource } from '../views/source.js';
 import { render } from './answer.js';
 import { type Command, FailedError, type ParsedLine, parseLine, UsageError } from './command.js';
 import { type ErrorCode, errorLine, escapeLine, okLine, REQUEST_BYTES_MAX } from './protocol.js';
-import type { AdminSource } from './source.js';
 
 export interface ConnectionOptions {
   readonly source: AdminSource;

@@ -18,7 +18,7 @@
  * `too_long`, `busy` and `idle` the connection is closed.
  */
 
-import { LIFECYCLE_STATES, type LifecycleState } from '../lifecycle.js';
+import { LIFECYCLE_STATES, type LifecycleState } from '../lifecycle/lifecycle.js';
 
 export const REQUEST_BYTES_MAX = 64 * 1024;
 

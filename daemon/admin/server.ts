@@ -5,11 +5,11 @@
 import { chmodSync, existsSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import type { AdminSource } from '../views/source.js';
 import type { Command } from './command.js';
 import { COMMANDS } from './commands/index.js';
 import { type AdminLog, Connection, type ConnectionOptions, farewell } from './connection.js';
 import { errorLine } from './protocol.js';
-import type { AdminSource } from './source.js';
 
 export interface AdminServerOptions {
   readonly commands?: readonly Command[];

@@ -1,6 +1,6 @@
 /** The states of an instance, for `help status`. */
 
-import { LIFECYCLE_STATES, STATE_TRAITS } from '../lifecycle.js';
+import { LIFECYCLE_STATES, STATE_TRAITS } from '../lifecycle/lifecycle.js';
 
 export function stateHelp(): string[] {
   const width = Math.max(...LIFECYCLE_STATES.map((state) => state.length));

@@ -9,14 +9,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgreedOption } from '../../conf/agreed.js';
 import type { Parameters } from '../../shm/arena.js';
 import type { MemberTable } from '../../shm/members.js';
-import type { StateObject } from '../../shm/objects/object.js';
-import type { Instance } from '../../workers/instance.js';
-import { monotonicMs } from '../../workers/monotonic.js';
-import type { PeerStatus } from '../../workers/replication/peers.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import { monotonicMs } from '../../workers/base/monotonic.js';
+import type { Instance } from '../../workers/engine/instance.js';
+import type { PeerStatus } from '../../workers/replication/membership/peers.js';
 import { type Agreed, type Difference, differences } from '../../workers/snapshot/agreed.js';
 import { askAgreed } from '../../workers/snapshot/client.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
-import type { Log } from '../log.js';
+import type { Log } from '../base/log.js';
 
 export interface AgreementOptions {
   readonly instance: Instance;

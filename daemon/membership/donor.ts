@@ -1,13 +1,13 @@
 /** The server that gives snapshots to other members, and answers their questions before that. */
 
-import type { StateObject } from '../../shm/objects/object.js';
-import type { Instance } from '../../workers/instance.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import type { Instance } from '../../workers/engine/instance.js';
 import { ownMember } from '../../workers/replication/settings.js';
 import type { Agreed } from '../../workers/snapshot/agreed.js';
 import { forkState, shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import { SnapshotServer } from '../../workers/snapshot/server.js';
-import type { Log } from '../log.js';
+import type { Log } from '../base/log.js';
 import type { Entry } from './entry.js';
 
 export interface DonorOptions {

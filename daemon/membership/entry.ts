@@ -1,17 +1,17 @@
 /**
  * How this instance enters its cluster and leaves it: the main thread's part of
- * workers/replication/joining.ts. It polls the state machine every `LOOK_MS`, fetches the snapshot
- * that it wants, and loads it while no thread uses the state.
+ * workers/replication/membership/joining.ts. It polls the state machine every `LOOK_MS`, fetches
+ * the snapshot that it wants, and loads it while no thread uses the state.
  */
 
 import { AckBoard, PeerFlag } from '../../shm/ack-board.js';
 import { clearArena, layoutArena } from '../../shm/arena.js';
 import { coarseSeconds } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
-import type { StateObject } from '../../shm/objects/object.js';
-import type { Instance } from '../../workers/instance.js';
-import { monotonicMs } from '../../workers/monotonic.js';
-import { Joining } from '../../workers/replication/joining.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import { monotonicMs } from '../../workers/base/monotonic.js';
+import type { Instance } from '../../workers/engine/instance.js';
+import { Joining } from '../../workers/replication/membership/joining.js';
 import { laterIncarnation, startOf } from '../../workers/replication/settings.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
@@ -19,8 +19,8 @@ import { Landing } from '../../workers/snapshot/landing.js';
 import { loadBeside, loadSnapshot } from '../../workers/snapshot/load.js';
 import { type Offer, Stands } from '../../workers/snapshot/offer.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
-import type { Log } from '../log.js';
-import type { ThreadSupervisor } from '../threads.js';
+import type { Log } from '../base/log.js';
+import type { ThreadSupervisor } from '../lifecycle/threads.js';
 import { fetchFrom } from './fetch.js';
 import { describeLoss } from './losses.js';
 import { Restoration } from './restoration.js';

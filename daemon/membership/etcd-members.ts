@@ -15,10 +15,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EMPTY_SLOT, Role, type SlotEntry } from '../../shm/members.js';
-import type { PeerStatus } from '../../workers/replication/peers.js';
-import type { MemberRow, Standing } from '../admin/source.js';
-import type { Log } from '../log.js';
-import { notifyWaiting } from '../notify.js';
+import type { PeerStatus } from '../../workers/replication/membership/peers.js';
+import type { Log } from '../base/log.js';
+import { notifyWaiting } from '../lifecycle/notify.js';
+import type { MemberRow, Standing } from '../views/source.js';
 import { backOff, CompactedError, EtcdClient, EtcdError, reason } from './etcd-client.js';
 import { decide, type Known, ownPlace, type Version } from './etcd-decide.js';
 import type { SlotRecord } from './etcd-record.js';

@@ -8,7 +8,7 @@
  * form and fields, and decoded once.
  */
 
-import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField } from '../../workers/cbor.js';
+import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField } from '../../workers/base/cbor.js';
 import { RosterError } from './roster.js';
 
 /** One member's record. */

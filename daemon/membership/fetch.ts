@@ -4,14 +4,14 @@
  */
 
 import type { MemberTable } from '../../shm/members.js';
-import type { Instance } from '../../workers/instance.js';
+import type { Instance } from '../../workers/engine/instance.js';
 import { fetchSnapshot } from '../../workers/snapshot/client.js';
 import { shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { SnapshotHead } from '../../workers/snapshot/head.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Place } from '../../workers/snapshot/stream.js';
-import type { Log } from '../log.js';
+import type { Log } from '../base/log.js';
 
 export interface FetchFromOptions {
   readonly instance: Instance;

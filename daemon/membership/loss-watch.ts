@@ -3,7 +3,7 @@
  * `on_member_lost`.
  */
 
-import type { PeerStatus } from '../../workers/replication/peers.js';
+import type { PeerStatus } from '../../workers/replication/membership/peers.js';
 
 export interface LossWatchOptions {
   readonly onLost: (peer: PeerStatus) => void;

@@ -1,7 +1,7 @@
 /** Describes the entries that a smaller capacity loses, for people. */
 
 import type { Loss } from '../../workers/snapshot/load.js';
-import { counted } from '../counted.js';
+import { counted } from '../base/counted.js';
 
 /** `from`: the member or file that the state came from. */
 export function describeLoss({ object, entries }: Loss, from: string): string {

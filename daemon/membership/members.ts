@@ -4,9 +4,9 @@
  */
 
 import { Role } from '../../shm/members.js';
-import type { PeerStatus } from '../../workers/replication/peers.js';
-import type { MemberRow, NewMember } from '../admin/source.js';
-import type { LifecycleState } from '../lifecycle.js';
+import type { PeerStatus } from '../../workers/replication/membership/peers.js';
+import type { LifecycleState } from '../lifecycle/lifecycle.js';
+import type { MemberRow, NewMember } from '../views/source.js';
 import type { Placed, Roster } from './roster.js';
 
 export type ListChange = 'add' | 'remove' | 'evict';

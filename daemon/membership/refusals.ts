@@ -11,9 +11,9 @@
  */
 
 import type { RejectRow } from '../../shm/reject-table.js';
+import type { PeerStatus } from '../../workers/replication/membership/peers.js';
 import { REFUSALS, type Refusal } from '../../workers/replication/metrics.js';
-import type { PeerStatus } from '../../workers/replication/peers.js';
-import { SEAL_VERSION } from '../../workers/replication/seal.js';
+import { SEAL_VERSION } from '../../workers/replication/wire/seal.js';
 
 /** Refusals that an operator must fix, and how. */
 const REMEDIES: Partial<Record<Refusal, string>> = {

@@ -10,13 +10,13 @@
 
 import { type AckBoard, PeerRecord } from '../../shm/ack-board.js';
 import type { MemberTable } from '../../shm/members.js';
-import type { Instance } from '../../workers/instance.js';
-import { monotonicMs } from '../../workers/monotonic.js';
+import { monotonicMs } from '../../workers/base/monotonic.js';
+import type { Instance } from '../../workers/engine/instance.js';
 import { selfIndex } from '../../workers/replication/settings.js';
 import { askOffer } from '../../workers/snapshot/client.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import { type Candidate, type Offer, restorer, Stands } from '../../workers/snapshot/offer.js';
-import type { Log } from '../log.js';
+import type { Log } from '../base/log.js';
 import type { StateKeeper } from './state-keeper.js';
 
 export interface RestorationOptions {

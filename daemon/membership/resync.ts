@@ -9,17 +9,17 @@
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
 import { coarseSeconds } from '../../shm/clock.js';
 import { MemberTable } from '../../shm/members.js';
-import type { Instance } from '../../workers/instance.js';
-import { monotonicMs } from '../../workers/monotonic.js';
+import { monotonicMs } from '../../workers/base/monotonic.js';
+import type { Instance } from '../../workers/engine/instance.js';
+import { Unmet } from '../../workers/replication/membership/unmet.js';
 import { selfIndex } from '../../workers/replication/settings.js';
-import { Unmet } from '../../workers/replication/unmet.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import { Landing } from '../../workers/snapshot/landing.js';
 import { type MergeOutcome, mergeSnapshot } from '../../workers/snapshot/load.js';
 import type { Progress } from '../../workers/snapshot/progress.js';
-import { counted } from '../counted.js';
-import type { Log } from '../log.js';
-import type { ThreadSupervisor } from '../threads.js';
+import { counted } from '../base/counted.js';
+import type { Log } from '../base/log.js';
+import type { ThreadSupervisor } from '../lifecycle/threads.js';
 import { fetchFrom } from './fetch.js';
 import { describeLoss } from './losses.js';
 

@@ -13,8 +13,8 @@ import { dirname } from 'node:path';
 import { AckBoard } from '../../shm/ack-board.js';
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
 import type { MemberTable } from '../../shm/members.js';
-import type { StateObject } from '../../shm/objects/object.js';
-import type { Instance } from '../../workers/instance.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import type { Instance } from '../../workers/engine/instance.js';
 import { ownMember } from '../../workers/replication/settings.js';
 import { copyState, forkState, shapeOf } from '../../workers/snapshot/fork.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
@@ -28,8 +28,8 @@ import {
   writeStateFile,
 } from '../../workers/snapshot/state-file.js';
 import type { Place } from '../../workers/snapshot/stream.js';
-import type { Saved } from '../admin/source.js';
-import type { Log } from '../log.js';
+import type { Log } from '../base/log.js';
+import type { Saved } from '../views/source.js';
 
 export interface StateKeeperOptions {
   /** `null`: state is neither saved nor restored. */

@@ -4,8 +4,8 @@
  */
 
 import { Role, type SlotEntry } from '../../shm/members.js';
-import type { PeerStatus } from '../../workers/replication/peers.js';
-import type { MemberRow, NewMember, Standing } from '../admin/source.js';
+import type { PeerStatus } from '../../workers/replication/membership/peers.js';
+import type { MemberRow, NewMember, Standing } from '../views/source.js';
 import { type ListChange, type Members, memberRows } from './members.js';
 import { type Roster, RosterError } from './roster.js';
 

@@ -4,11 +4,11 @@
  */
 
 import { writeSync } from 'node:fs';
-import { Batch, DROPPED } from '../../workers/batch.js';
 import { AfXdpDriver } from '../../workers/drivers/af-xdp.js';
 import type { XdpMode } from '../../workers/drivers/xdp-attach.js';
-import { Idle } from '../../workers/idle.js';
 import { interfaceFacts } from '../../workers/native/index.js';
+import { Batch, DROPPED } from '../../workers/packet/batch.js';
+import { Idle } from '../../workers/plane/idle.js';
 
 const [first, second, mode, ringSize, ...macs] = process.argv.slice(2);
 const names = [first, second];

@@ -9,13 +9,13 @@
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
-import { countMin } from '../../shm/objects/count-min.js';
-import { countingBloom } from '../../shm/objects/counting-bloom.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import type { StateDefinition, StateObject, Writer } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import type { StateDefinition, StateObject, Writer } from '../../shm/objects/core/object.js';
+import { countMin } from '../../shm/objects/sketch/count-min.js';
+import { countingBloom } from '../../shm/objects/sketch/counting-bloom.js';
 import { Region } from '../../shm/region.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
-import { capture, zipf } from '../shm/objects/sketch-streams.js';
+import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/sending/staging.js';
+import { capture, zipf } from '../shm/objects/sketch/sketch-streams.js';
 
 export const WINDOWS_MS = [0, 1, 10, 100] as const;
 const BATCH = 64;

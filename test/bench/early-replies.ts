@@ -1,5 +1,5 @@
 /**
- * What early replies (workers/early-replies.ts) cost established flows in a flood of 100,000
+ * What early replies (workers/plane/early-replies.ts) cost established flows in a flood of 100,000
  * unsolicited packets per second, each of which could be a first reply. Measured is the time of a
  * packet of an established flow with its share of the flood. The baseline is the same without
  * waiting packets. At full load the rest is lost, so a ratio of 0.99 means that 1 % more packets

@@ -1,6 +1,6 @@
 /**
  * A process of the firewall benchmark. It measures one thing in its own data plane
- * (workers/batch.ts says why) and writes nanoseconds of processor time per packet or lookup.
+ * (workers/packet/batch.ts says why) and writes nanoseconds of processor time per packet or lookup.
  */
 
 import { MemoryDriver } from '../../workers/drivers/memory.js';

@@ -1,6 +1,6 @@
 /**
- * What early replies (workers/early-replies.ts) cost established flows in a flood, on AF_XDP: the
- * loss of packets of 1000 flows through the NAT of one of two sites, while 100,000 unsolicited
+ * What early replies (workers/plane/early-replies.ts) cost established flows in a flood, on AF_XDP:
+ * the loss of packets of 1000 flows through the NAT of one of two sites, while 100,000 unsolicited
  * packets per second arrive, each of which could be a first reply. The baseline is the same with
  * `early_replies: { wait: never }`. Needs root for the namespaces.
  */

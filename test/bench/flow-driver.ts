@@ -7,8 +7,8 @@
  * is updated for it; UDP carries none.
  */
 
-import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
 import type { PacketDriver } from '../../workers/drivers/driver.js';
+import { BATCH_CAPACITY, type Batch } from '../../workers/packet/batch.js';
 import { difference, update } from '../../workers/packet/checksum.js';
 import { PacketMemory } from '../../workers/packet/memory.js';
 

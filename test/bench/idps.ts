@@ -9,7 +9,7 @@
  */
 
 import { PcapReader } from '../../workers/drivers/pcap-file.js';
-import { withCapture } from '../shm/objects/sketch-streams.js';
+import { withCapture } from '../shm/objects/sketch/sketch-streams.js';
 import { IdpsSite } from '../workers/support/idps-site.js';
 import type { Bench, BenchResult } from './result.js';
 

@@ -1,8 +1,8 @@
 /** A thread of the middlebox benchmark: one middlebox under one load, timed on request. */
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { BATCH_CAPACITY } from '../../workers/batch.js';
 import { threadCpuTime } from '../../workers/native/index.js';
+import { BATCH_CAPACITY } from '../../workers/packet/batch.js';
 import { INSIDE, OUTSIDE, shipped } from '../support/shipped.js';
 import { Site } from '../workers/support/site.js';
 import { FlowDriver } from './flow-driver.js';

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NONE } from '../../shm/none.js';
-import { flowTable } from '../../shm/objects/flow-table.js';
+import { flowTable } from '../../shm/objects/flow/flow-table.js';
 import { CProgram, compile } from './c-program.js';
 import { checkAllocation, NOW, nothing, Opened, pass, repeat, SIZES, spread } from './objects-frame.js';
 import { type BenchOptions, type BenchResult, median } from './result.js';

@@ -7,8 +7,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import type { StateDefinition, StateObject } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import type { StateDefinition, StateObject } from '../../shm/objects/core/object.js';
 import { Region } from '../../shm/region.js';
 import { type BenchOptions, type BenchResult, median } from './result.js';
 

@@ -7,12 +7,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type BloomFilter, bloom } from '../../shm/objects/bloom.js';
-import { countMin } from '../../shm/objects/count-min.js';
-import { type CountingBloom, countingBloom } from '../../shm/objects/counting-bloom.js';
-import { graph, type TrafficGraph } from '../../shm/objects/graph.js';
-import { type HyperLogLog, hyperLogLog } from '../../shm/objects/hyperloglog.js';
-import type { StateDefinition, StateObject } from '../../shm/objects/object.js';
+import type { StateDefinition, StateObject } from '../../shm/objects/core/object.js';
+import { graph, type TrafficGraph } from '../../shm/objects/graph/graph.js';
+import { type BloomFilter, bloom } from '../../shm/objects/sketch/bloom.js';
+import { countMin } from '../../shm/objects/sketch/count-min.js';
+import { type CountingBloom, countingBloom } from '../../shm/objects/sketch/counting-bloom.js';
+import { type HyperLogLog, hyperLogLog } from '../../shm/objects/sketch/hyperloglog.js';
 import { CProgram, compile } from './c-program.js';
 import {
   checkAllocation,

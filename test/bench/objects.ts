@@ -4,11 +4,11 @@
  */
 
 import { NONE } from '../../shm/none.js';
-import { counter, counterVector } from '../../shm/objects/counters.js';
-import { flowTable } from '../../shm/objects/flow-table.js';
-import type { StateDefinition } from '../../shm/objects/object.js';
-import { largest, lastWriter } from '../../shm/objects/register.js';
-import { growSet, removeSet, type SharedSet } from '../../shm/objects/shared-set.js';
+import type { StateDefinition } from '../../shm/objects/core/object.js';
+import { counter, counterVector } from '../../shm/objects/counting/counters.js';
+import { flowTable } from '../../shm/objects/flow/flow-table.js';
+import { largest, lastWriter } from '../../shm/objects/sets/register.js';
+import { growSet, removeSet, type SharedSet } from '../../shm/objects/sets/shared-set.js';
 import { flowsBesideC } from './objects-flows.js';
 import { NOW, nothing, Opened, pass, Rows, repeat, SIZES, spread, type Work, whole } from './objects-frame.js';
 import { sketchRows } from './objects-sketches.js';

@@ -4,9 +4,9 @@
  */
 
 import type { LogProducer } from '../../shm/log.js';
-import { type FlowTable, flowTable, KEY_WORDS_IPV4_FIVE_TUPLE } from '../../shm/objects/flow-table.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import { Applied, type Delivery, type StateObject } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import { Applied, type Delivery, type StateObject } from '../../shm/objects/core/object.js';
+import { type FlowTable, flowTable, KEY_WORDS_IPV4_FIVE_TUPLE } from '../../shm/objects/flow/flow-table.js';
 import { Region } from '../../shm/region.js';
 
 export const FLOWS = 0;

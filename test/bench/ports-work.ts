@@ -5,7 +5,7 @@
  */
 
 import { NONE } from '../../shm/none.js';
-import { type Allocation, natBinding, portAndProtocol } from '../../shm/objects/nat-binding.js';
+import { type Allocation, natBinding, portAndProtocol } from '../../shm/objects/nat/nat-binding.js';
 import { Replica, type TestRecord } from '../shm/objects/replica.js';
 
 const NOW = 70_000_000;

@@ -4,7 +4,7 @@
  * of collisions is 2·λ²·D/P, the expectation for sites that do not lease ports.
  */
 
-import type { Allocation } from '../../shm/objects/nat-binding.js';
+import type { Allocation } from '../../shm/objects/nat/nat-binding.js';
 import { choosePorts, expectedCollisions, ROUTINGS } from './ports-work.js';
 import type { Bench, BenchResult } from './result.js';
 

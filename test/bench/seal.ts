@@ -6,9 +6,9 @@
 
 import { createMemberTable, MemberTableWriter, Role } from '../../shm/members.js';
 import { createSealBoard } from '../../shm/seal-board.js';
-import { newKey } from '../../workers/replication/cluster-key.js';
-import { Opener, SEAL_BYTES, Sealer } from '../../workers/replication/seal.js';
 import { messageBytes, newIncarnation, replicationSettings } from '../../workers/replication/settings.js';
+import { newKey } from '../../workers/replication/wire/cluster-key.js';
+import { Opener, SEAL_BYTES, Sealer } from '../../workers/replication/wire/seal.js';
 import { SealingSender } from '../../workers/transport/sealing.js';
 import type { SendTransport } from '../../workers/transport/transport.js';
 import { UnicastReceiver, UnicastSender } from '../../workers/transport/unicast.js';

@@ -1,6 +1,6 @@
 /**
- * The two wire forms of counting objects (shm/objects/counter-cells.ts) beside each other. 2, 3 and
- * 8 members count a Zipf stream of cells, through their logs, the real staging, sender and
+ * The two wire forms of counting objects (shm/objects/counting/counter-cells.ts) beside each other.
+ * 2, 3 and 8 members count a Zipf stream of cells, through their logs, the real staging, sender and
  * receiver, and a network without loss. A round is what a send thread finds when it wakes up: many
  * adds to few cells, which coalesce.
  *
@@ -12,17 +12,17 @@
 import { createAckBoard } from '../../shm/ack-board.js';
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
 import { MetricCatalogue } from '../../shm/metrics.js';
-import { type CounterCells, counterCells, type WireForm } from '../../shm/objects/counter-cells.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import type { Writer } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import type { Writer } from '../../shm/objects/core/object.js';
+import { type CounterCells, counterCells, type WireForm } from '../../shm/objects/counting/counter-cells.js';
 import { Region } from '../../shm/region.js';
-import { EVERYONE, type Outlet } from '../../workers/replication/channel.js';
-import { createForeignLogs } from '../../workers/replication/foreign-log.js';
-import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
-import { Receiver } from '../../workers/replication/receiver.js';
-import { Sender } from '../../workers/replication/sender.js';
-import { createUnitLogs } from '../../workers/replication/unit-log.js';
+import { Receiver } from '../../workers/replication/receiving/receiver.js';
+import { EVERYONE, type Outlet } from '../../workers/replication/sending/channel.js';
+import { Sender } from '../../workers/replication/sending/sender.js';
+import { createForeignLogs } from '../../workers/replication/units/foreign-log.js';
+import { createUnitLogs } from '../../workers/replication/units/unit-log.js';
+import { Datagram } from '../../workers/replication/wire/message.js';
 import { MEANING_HASH, testSettings } from '../workers/replication/network.js';
 import { type Bench, type BenchResult, median } from './result.js';
 

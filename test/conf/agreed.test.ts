@@ -2,8 +2,8 @@
 
 import { strict as assert } from 'node:assert';
 import { agreedOptions } from '../../conf/agreed.js';
-import { parseConfig } from '../../daemon/config.js';
-import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
+import { parseConfig } from '../../daemon/config/config.js';
+import { builtInMiddleboxes } from '../../daemon/config/middleboxes.js';
 import { changeOf, type Options } from '../../options/option.js';
 import { ALL_SECTIONS } from '../../options/sections.js';
 

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { changesBetween, nameOfChange, shownValue, withValue } from '../../conf/changes.js';
-import { parseConfig } from '../../daemon/config.js';
+import { parseConfig } from '../../daemon/config/config.js';
 import { changeOf } from '../../options/option.js';
 import { fakeFirewall, fakeNat, RIGHT } from './fake-nat.js';
 

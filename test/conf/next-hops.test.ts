@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import type { AfXdpPortConfig } from '../../conf/config.js';
-import { parseConfig } from '../../daemon/config.js';
+import { parseConfig } from '../../daemon/config/config.js';
 import { fakeNat, RIGHT } from './fake-nat.js';
 
 function parse(hops: string) {

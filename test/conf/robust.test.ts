@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { stringify } from 'yaml';
-import { parseConfig } from '../../daemon/config.js';
+import { parseConfig } from '../../daemon/config/config.js';
 import { scaled } from '../support/scale.js';
 import { fakeFirewall, fakeNat, RIGHT } from './fake-nat.js';
 

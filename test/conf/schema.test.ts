@@ -2,9 +2,9 @@ import { strict as assert } from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { jsonSchema } from '../../conf/schema.js';
-import { loadConfig } from '../../daemon/config.js';
-import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
-import { schemaText } from '../../daemon/schema.js';
+import { loadConfig } from '../../daemon/config/config.js';
+import { builtInMiddleboxes } from '../../daemon/config/middleboxes.js';
+import { schemaText } from '../../daemon/config/schema.js';
 import { fakeNat } from './fake-nat.js';
 
 const CONF = fileURLToPath(new URL('../../../conf/', import.meta.url));

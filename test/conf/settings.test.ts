@@ -1,8 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
-import { settingsText } from '../../daemon/settings-page.js';
+import { builtInMiddleboxes } from '../../daemon/config/middleboxes.js';
+import { settingsText } from '../../daemon/config/settings-page.js';
 import { changeOf } from '../../options/option.js';
 import { ALL_SECTIONS } from '../../options/sections.js';
 

@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askJson } from '../../daemon/admin/client.js';
-import { generateKey } from '../../daemon/key-file.js';
+import { generateKey } from '../../daemon/config/key-file.js';
 import { HUNG_FOLDER_NEEDS, HungFolder } from '../support/hung-folder.js';
 import { freePort } from '../support/ports.js';
 import { needs } from '../support/require.js';

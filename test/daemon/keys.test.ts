@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askJson } from '../../daemon/admin/client.js';
-import type { KeysInUse } from '../../daemon/admin/source.js';
+import type { KeysInUse } from '../../daemon/views/source.js';
 import { freePort } from '../support/ports.js';
 import { eventually, Instance } from '../testbed/instance.js';
 import { Program } from '../testbed/program.js';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { askJson } from '../../daemon/admin/client.js';
-import { loadConfig } from '../../daemon/config.js';
+import { loadConfig } from '../../daemon/config/config.js';
 import { PcapWriter } from '../../workers/drivers/pcap-file.js';
 import { freePort } from '../support/ports.js';
 import { frame } from '../workers/support/frames.js';

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askJson } from '../../daemon/admin/client.js';
-import type { Reloaded } from '../../daemon/admin/source.js';
+import type { Reloaded } from '../../daemon/views/source.js';
 import { PcapWriter } from '../../workers/drivers/pcap-file.js';
 import { freePort } from '../support/ports.js';
 import { eventually, Instance } from '../testbed/instance.js';

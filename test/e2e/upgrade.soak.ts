@@ -6,7 +6,7 @@
 
 import { strict as assert } from 'node:assert';
 import { join } from 'node:path';
-import { BUILD_ID } from '../../workers/build-id.js';
+import { BUILD_ID } from '../../workers/engine/build-id.js';
 import { makeBuild, type Patch } from '../support/builds.js';
 import { needs } from '../support/require.js';
 import { PROJECT } from '../testbed/compile.js';
@@ -27,9 +27,9 @@ const OPTION: Patch = {
   replace: `later: option.count('of a later build', 1, { change: HOT }),\n    filtering: option.choice(`,
 };
 const STATE_OBJECT: readonly Patch[] = [
-  { file: 'workers/middleboxes/nat.js', find: 'import { ', replace: 'import { lastWriter, ' },
+  { file: 'workers/middleboxes/nat/index.js', find: 'import { ', replace: 'import { lastWriter, ' },
   {
-    file: 'workers/middleboxes/nat.js',
+    file: 'workers/middleboxes/nat/index.js',
     find: 'return { bindings',
     replace: 'return { later: lastWriter({ length: 8, valueWords: 1 }), bindings',
   },

@@ -4,7 +4,7 @@
  */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { machineLine } from '../../daemon/machine.js';
+import { machineLine } from '../../daemon/lifecycle/machine.js';
 import { type FuzzReport, fuzz, MODES, type Mode } from './run.js';
 
 function count(text: string): number {

@@ -4,7 +4,7 @@
  */
 
 import { Command, InvalidArgumentError } from 'commander';
-import { machineLine } from '../../daemon/machine.js';
+import { machineLine } from '../../daemon/lifecycle/machine.js';
 import { fuzzedChains, fuzzPackets } from './packets.js';
 
 function count(text: string): number {

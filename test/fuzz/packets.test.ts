@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { type Batch, DROPPED, defineMiddlebox } from '../../workers/api.js';
+import { type Batch, DROPPED, defineMiddlebox } from '../../workers/api/api.js';
 import { scaled } from '../support/scale.js';
 import { fuzzedChains, fuzzPackets } from './packets.js';
 

@@ -7,14 +7,14 @@
  * header checksum; memory stays what it was.
  */
 
-import { BATCH_CAPACITY, type Batch } from '../../workers/batch.js';
-import type { Link } from '../../workers/chain.js';
 import type { PacketDriver } from '../../workers/drivers/driver.js';
+import { BATCH_CAPACITY, type Batch } from '../../workers/packet/batch.js';
 import { checksum } from '../../workers/packet/checksum.js';
 import { parseIpv4 } from '../../workers/packet/ipv4.js';
 import { parseIpv6 } from '../../workers/packet/ipv6.js';
 import { PacketMemory } from '../../workers/packet/memory.js';
 import type { Mode } from '../../workers/packet/parse.js';
+import type { Link } from '../../workers/plane/chain.js';
 import { Stream } from '../sim/random.js';
 import { SHIPPED } from '../support/shipped.js';
 import { routePort, SeenMembers } from '../workers/support/plane.js';

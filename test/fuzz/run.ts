@@ -1,6 +1,6 @@
 /**
  * Floods the receive thread of an instance that has state, and looks what became of it. The thread
- * is the real one (workers/receive.ts) but for the socket.
+ * is the real one (workers/engine/receive.ts) but for the socket.
  *
  * | mode     | what comes                                                   | what must not change                            |
  * | -------- | ------------------------------------------------------------ | ----------------------------------------------- |
@@ -11,8 +11,8 @@
 
 import { AckBoard, VectorRecord } from '../../shm/ack-board.js';
 import { RejectTable } from '../../shm/reject-table.js';
-import { newKey } from '../../workers/replication/cluster-key.js';
 import { replicationSettings } from '../../workers/replication/settings.js';
+import { newKey } from '../../workers/replication/wire/cluster-key.js';
 import { DatagramFuzzer } from './datagrams.js';
 import { FuzzInstance } from './instance.js';
 

@@ -1,8 +1,8 @@
 /** What the counters' hammer and its threads agree on: few cells, so that everything collides. */
 
 import type { LogProducer } from '../../shm/log.js';
-import { type CounterCells, counterCells, type WireForm } from '../../shm/objects/counter-cells.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import { type CounterCells, counterCells, type WireForm } from '../../shm/objects/counting/counter-cells.js';
 import { Region } from '../../shm/region.js';
 
 export const HAMMER_ID = 4;

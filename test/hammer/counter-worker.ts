@@ -5,7 +5,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';
-import { CELL_COUNT } from '../../shm/objects/counter-cells.js';
+import { CELL_COUNT } from '../../shm/objects/counting/counter-cells.js';
 import { CELLS, type CounterWork, openHammered, STEP } from './counter-hammer.js';
 
 const work = workerData as CounterWork;

@@ -4,9 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import type { CounterCells, WireForm } from '../../shm/objects/counter-cells.js';
-import { Journal } from '../../shm/objects/journal.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
+import { Journal } from '../../shm/objects/core/journal.js';
+import type { CounterCells, WireForm } from '../../shm/objects/counting/counter-cells.js';
+import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/sending/staging.js';
 import { scaled } from '../support/scale.js';
 import {
   CELLS,

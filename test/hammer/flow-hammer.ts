@@ -1,6 +1,6 @@
 /** What the flow table's hammer and its threads agree on. */
 
-import { flowTable, largerValue } from '../../shm/objects/flow-table.js';
+import { flowTable, largerValue } from '../../shm/objects/flow/flow-table.js';
 
 export const HAMMER_ID = 2;
 export const KEYS = 64;

@@ -4,9 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { createLogRing, LogConsumer } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import { FLOW_PUT, type FlowTable } from '../../shm/objects/flow-table.js';
-import { createJournals, Journal, JournalState } from '../../shm/objects/journal.js';
-import { Applied } from '../../shm/objects/object.js';
+import { createJournals, Journal, JournalState } from '../../shm/objects/core/journal.js';
+import { Applied } from '../../shm/objects/core/object.js';
+import { FLOW_PUT, type FlowTable } from '../../shm/objects/flow/flow-table.js';
 import { Region } from '../../shm/region.js';
 import {
   FLOOD_ESTABLISHED,

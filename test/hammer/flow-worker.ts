@@ -3,8 +3,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import { FLOW_PUT } from '../../shm/objects/flow-table.js';
-import { Journal } from '../../shm/objects/journal.js';
+import { Journal } from '../../shm/objects/core/journal.js';
+import { FLOW_PUT } from '../../shm/objects/flow/flow-table.js';
 import { Region } from '../../shm/region.js';
 import {
   ENDLESS,

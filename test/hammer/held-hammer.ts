@@ -1,9 +1,9 @@
 /** What the hammer of held entries and its thread agree on. */
 
 import type { LogProducer } from '../../shm/log.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import { type NatBinding, natBinding, portAndProtocol } from '../../shm/objects/nat-binding.js';
-import { type TcpFlowTable, tcpFlowTable } from '../../shm/objects/tcp-flow-table.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import { type TcpFlowTable, tcpFlowTable } from '../../shm/objects/flow/tcp-flow-table.js';
+import { type NatBinding, natBinding, portAndProtocol } from '../../shm/objects/nat/nat-binding.js';
 import { Region } from '../../shm/region.js';
 
 export const NOW = 70_000_000;

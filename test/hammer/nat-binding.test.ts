@@ -4,12 +4,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import { NAT_BIND, type NatBinding } from '../../shm/objects/nat-binding.js';
-import { NAT_RECORD_WORDS } from '../../shm/objects/nat-record.js';
-import { Applied } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import { Applied } from '../../shm/objects/core/object.js';
+import { NAT_BIND, type NatBinding } from '../../shm/objects/nat/nat-binding.js';
+import { NAT_RECORD_WORDS } from '../../shm/objects/nat/nat-record.js';
 import { Region } from '../../shm/region.js';
-import { entriesOf } from '../shm/objects/nat-model.js';
+import { entriesOf } from '../shm/objects/nat/nat-model.js';
 import { scaled } from '../support/scale.js';
 import {
   Draw,

@@ -3,8 +3,8 @@
  * everything collides.
  */
 
-import { natBinding, portAndProtocol } from '../../shm/objects/nat-binding.js';
-import { NAT_RECORD_WORDS } from '../../shm/objects/nat-record.js';
+import { natBinding, portAndProtocol } from '../../shm/objects/nat/nat-binding.js';
+import { NAT_RECORD_WORDS } from '../../shm/objects/nat/nat-record.js';
 
 export const EXTERNAL = 0x010200c0;
 export const UDP = 17;

@@ -3,10 +3,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import { Journal } from '../../shm/objects/journal.js';
-import { NAT_BIND } from '../../shm/objects/nat-binding.js';
-import { NAT_RECORD_WORDS } from '../../shm/objects/nat-record.js';
-import { Applied } from '../../shm/objects/object.js';
+import { Journal } from '../../shm/objects/core/journal.js';
+import { Applied } from '../../shm/objects/core/object.js';
+import { NAT_BIND } from '../../shm/objects/nat/nat-binding.js';
+import { NAT_RECORD_WORDS } from '../../shm/objects/nat/nat-record.js';
 import { Region } from '../../shm/region.js';
 import {
   Draw,

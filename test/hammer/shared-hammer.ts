@@ -4,10 +4,10 @@
  */
 
 import type { LogProducer } from '../../shm/log.js';
-import { Journal } from '../../shm/objects/journal.js';
-import type { StateDefinition, StateObject } from '../../shm/objects/object.js';
-import { lastWriter } from '../../shm/objects/register.js';
-import { removeSet } from '../../shm/objects/shared-set.js';
+import { Journal } from '../../shm/objects/core/journal.js';
+import type { StateDefinition, StateObject } from '../../shm/objects/core/object.js';
+import { lastWriter } from '../../shm/objects/sets/register.js';
+import { removeSet } from '../../shm/objects/sets/shared-set.js';
 import { Region } from '../../shm/region.js';
 
 export const NOW = 70_000_000;

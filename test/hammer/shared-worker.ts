@@ -6,8 +6,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { EPOCH_MS, unixMs } from '../../shm/clock.js';
 import { LogProducer } from '../../shm/log.js';
-import { REGISTER_SET } from '../../shm/objects/register.js';
-import { SET_ADD } from '../../shm/objects/shared-set.js';
+import { REGISTER_SET } from '../../shm/objects/sets/register.js';
+import { SET_ADD } from '../../shm/objects/sets/shared-set.js';
 import { Draw } from './nat-hammer.js';
 import {
   fits,

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../../shm/log.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import { Applied } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import { Applied } from '../../shm/objects/core/object.js';
 import { scaled } from '../support/scale.js';
 import { hammeredRegisters, hammeredSet, NOW, openShared, type SharedEnd, type SharedWork } from './shared-hammer.js';
 

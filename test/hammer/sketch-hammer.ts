@@ -1,11 +1,11 @@
 /** What the hammers of graph, HyperLogLog and count-min sketch and their threads agree on. */
 
 import { NONE } from '../../shm/none.js';
-import { type CountMin, countMin } from '../../shm/objects/count-min.js';
-import { graph, type TrafficGraph } from '../../shm/objects/graph.js';
-import { type HyperLogLog, hyperLogLog } from '../../shm/objects/hyperloglog.js';
-import { type KeyedHyperLogLogs, keyedHyperLogLogs } from '../../shm/objects/keyed-hyperloglogs.js';
-import type { StateDefinition, StateObject } from '../../shm/objects/object.js';
+import type { StateDefinition, StateObject } from '../../shm/objects/core/object.js';
+import { graph, type TrafficGraph } from '../../shm/objects/graph/graph.js';
+import { type CountMin, countMin } from '../../shm/objects/sketch/count-min.js';
+import { type HyperLogLog, hyperLogLog } from '../../shm/objects/sketch/hyperloglog.js';
+import { type KeyedHyperLogLogs, keyedHyperLogLogs } from '../../shm/objects/sketch/keyed-hyperloglogs.js';
 
 export const WORKERS = 4;
 export const RECEIVER = WORKERS + 1;

@@ -5,10 +5,10 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { LogProducer } from '../../shm/log.js';
-import { Journal } from '../../shm/objects/journal.js';
+import { Journal } from '../../shm/objects/core/journal.js';
 import { Region } from '../../shm/region.js';
 import { Site } from '../shm/objects/site.js';
-import { drawing } from '../shm/objects/sketch-streams.js';
+import { drawing } from '../shm/objects/sketch/sketch-streams.js';
 import {
   HAMMER_ID,
   hammered,

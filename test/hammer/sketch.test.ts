@@ -4,12 +4,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import type { CountMin } from '../../shm/objects/count-min.js';
-import type { TrafficGraph } from '../../shm/objects/graph.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import type { StateObject } from '../../shm/objects/object.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import type { TrafficGraph } from '../../shm/objects/graph/graph.js';
+import type { CountMin } from '../../shm/objects/sketch/count-min.js';
 import { Region } from '../../shm/region.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/stage.js';
+import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/sending/staging.js';
 import { scaled } from '../support/scale.js';
 import {
   HAMMER_ID,

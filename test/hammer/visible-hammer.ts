@@ -4,15 +4,15 @@
  * asks whether an entry is there.
  */
 
-import { FLOW_PUT, type FlowTable, flowTable } from '../../shm/objects/flow-table.js';
-import { createJournals, Journal } from '../../shm/objects/journal.js';
-import { NAT_BIND, type NatBinding, natBinding, portAndProtocol } from '../../shm/objects/nat-binding.js';
-import { type NatSessions, natSessions } from '../../shm/objects/nat-sessions.js';
-import { Applied, type StateDefinition, type StateObject } from '../../shm/objects/object.js';
-import { PORT_CLAIM, type PortPool, portPool } from '../../shm/objects/port-pool.js';
-import { type LastWriter, lastWriter, REGISTER_SET } from '../../shm/objects/register.js';
-import { growSet, removeSet, SET_ADD, SET_REMOVE, type SharedSet } from '../../shm/objects/shared-set.js';
-import { type TcpFlowTable, tcpFlowTable } from '../../shm/objects/tcp-flow-table.js';
+import { createJournals, Journal } from '../../shm/objects/core/journal.js';
+import { Applied, type StateDefinition, type StateObject } from '../../shm/objects/core/object.js';
+import { FLOW_PUT, type FlowTable, flowTable } from '../../shm/objects/flow/flow-table.js';
+import { type TcpFlowTable, tcpFlowTable } from '../../shm/objects/flow/tcp-flow-table.js';
+import { NAT_BIND, type NatBinding, natBinding, portAndProtocol } from '../../shm/objects/nat/nat-binding.js';
+import { type NatSessions, natSessions } from '../../shm/objects/nat/nat-sessions.js';
+import { PORT_CLAIM, type PortPool, portPool } from '../../shm/objects/ports/port-pool.js';
+import { type LastWriter, lastWriter, REGISTER_SET } from '../../shm/objects/sets/register.js';
+import { growSet, removeSet, SET_ADD, SET_REMOVE, type SharedSet } from '../../shm/objects/sets/shared-set.js';
 import { Region } from '../../shm/region.js';
 
 export const ENTRIES = 8;

@@ -1,6 +1,6 @@
 /** The same rulesets and packets through the kernel's nftables and through our firewall. */
 
-import type { RuleProblem } from '../../workers/api.js';
+import type { RuleProblem } from '../../workers/api/api.js';
 import { compileRules } from '../../workers/middleboxes/firewall/compile.js';
 import { Stream } from '../sim/random.js';
 import { FirewallSite } from '../workers/support/firewall-site.js';

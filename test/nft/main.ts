@@ -3,7 +3,7 @@
  */
 
 import { Command, InvalidArgumentError } from 'commander';
-import { machineLine } from '../../daemon/machine.js';
+import { machineLine } from '../../daemon/lifecycle/machine.js';
 import { compare, type Report } from './compare.js';
 
 function count(text: string): number {

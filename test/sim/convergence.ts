@@ -56,7 +56,7 @@ export class Convergence {
    * - twice the longest back-off: for a unit that was sent just before the healing, and for a unit
    *   whose acknowledgement was lost then;
    * - if a clock stepped back: a member that restarted after that is believed only after some
-   *   silence (lives.ts);
+   *   silence (incarnations.ts);
    * - if a member has to join: until a member that it still believes alive falls silent, until all
    *   confirm that they retain units for it, and the transfer of the snapshot;
    * - with a bandwidth limit: the content of the log ring, the unit logs and the backlogs, sent to

@@ -6,9 +6,9 @@
 
 import { AckBoard } from '../../shm/ack-board.js';
 import { LogConsumer } from '../../shm/log.js';
-import { ForeignLog } from '../../workers/replication/foreign-log.js';
-import { Stage } from '../../workers/replication/stage.js';
-import { UnitLog } from '../../workers/replication/unit-log.js';
+import { Stage } from '../../workers/replication/sending/staging.js';
+import { ForeignLog } from '../../workers/replication/units/foreign-log.js';
+import { UnitLog } from '../../workers/replication/units/unit-log.js';
 import { Death } from './subjects.js';
 
 const SEND_BOARD = ['setNumbered', 'setSequence', 'setDatagram', 'setServed', 'writeAttachment'] as const;

@@ -7,7 +7,7 @@
 import { PeerRecord, VectorRecord } from '../../shm/board-records.js';
 import { MemberTable } from '../../shm/members.js';
 import { NONE } from '../../shm/none.js';
-import { Joining } from '../../workers/replication/joining.js';
+import { Joining } from '../../workers/replication/membership/joining.js';
 import {
   backlogOrigin,
   countAsSent,

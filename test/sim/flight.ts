@@ -1,6 +1,6 @@
 /** A datagram in transit, with its contents as the simulator read them when it was sent. */
 
-import { MessageReader } from '../../workers/replication/message.js';
+import { MessageReader } from '../../workers/replication/wire/message.js';
 
 export interface SentUnit {
   readonly first: number;

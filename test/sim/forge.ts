@@ -2,13 +2,13 @@
 
 import { crc32 } from 'node:zlib';
 import { VectorRecord } from '../../shm/ack-board.js';
-import { Datagram, MessageWriter } from '../../workers/replication/message.js';
 import { messageBytes } from '../../workers/replication/settings.js';
+import { Datagram, MessageWriter } from '../../workers/replication/wire/message.js';
 import type { Instance } from './instance.js';
 import { CLUSTER_ID, MEANING_HASH } from './member-settings.js';
 import type { Forgery } from './plan.js';
 
-/** Byte offset of the checksum in a message (workers/replication/message.ts). */
+/** Byte offset of the checksum in a message (workers/replication/wire/message.ts). */
 const CHECKSUM_AT = 8;
 
 /** More operations than any incarnation sends. */

@@ -9,15 +9,15 @@ import { coarseSeconds } from '../../shm/clock.js';
 import type { LogConsumer } from '../../shm/log.js';
 import { MemberTable, MemberTableWriter, Role } from '../../shm/members.js';
 import { MetricCatalogue } from '../../shm/metrics.js';
-import type { Outlet } from '../../workers/replication/channel.js';
-import { createForeignLogs, openForeignLogs } from '../../workers/replication/foreign-log.js';
-import { Datagram } from '../../workers/replication/message.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
-import { Receiver } from '../../workers/replication/receiver.js';
-import { Sender } from '../../workers/replication/sender.js';
+import { Receiver } from '../../workers/replication/receiving/receiver.js';
+import type { Outlet } from '../../workers/replication/sending/channel.js';
+import { Sender } from '../../workers/replication/sending/sender.js';
+import { Reason } from '../../workers/replication/sending/window.js';
 import { memberTableOf, type ReplicationSettings } from '../../workers/replication/settings.js';
-import { createUnitLogs } from '../../workers/replication/unit-log.js';
-import { Reason } from '../../workers/replication/window.js';
+import { createForeignLogs, openForeignLogs } from '../../workers/replication/units/foreign-log.js';
+import { createUnitLogs } from '../../workers/replication/units/unit-log.js';
+import { Datagram } from '../../workers/replication/wire/message.js';
 import { Fuse } from './deaths.js';
 import { Entry, type EntryStep, type Snapshot } from './entry.js';
 import type { EventQueue } from './event-queue.js';
@@ -38,8 +38,8 @@ const UNIX_MS = Date.UTC(2026, 0, 1);
 const CATALOGUE = new MetricCatalogue(REPLICATION_METRICS);
 
 /**
- * As in the shell (workers/send.ts): records drained in one round; shortest wait, and longest wait
- * while the transport may get buffers back, ms.
+ * As in the shell (workers/engine/send.ts): records drained in one round; shortest wait, and
+ * longest wait while the transport may get buffers back, ms.
  */
 const ROUND_RECORDS = 4096;
 const [WAIT_MS_MIN, WAIT_MS_BUSY] = [1, 100];

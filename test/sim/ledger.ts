@@ -10,7 +10,7 @@
 
 import type { LogProducer } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import { Applied, type Delivery, type StateObject } from '../../shm/objects/object.js';
+import { Applied, type Delivery, type StateObject } from '../../shm/objects/core/object.js';
 import type { Model, Work } from './model.js';
 import { demand } from './violation.js';
 

@@ -4,13 +4,13 @@
  */
 
 import { NONE } from '../../shm/none.js';
-import { counterVector } from '../../shm/objects/counters.js';
-import { flowTable, KEY_WORDS_IPV4_ENDPOINT } from '../../shm/objects/flow-table.js';
-import { Journal } from '../../shm/objects/journal.js';
-import { natBinding, portAndProtocol } from '../../shm/objects/nat-binding.js';
-import type { StateDefinition, StateObject, Writer } from '../../shm/objects/object.js';
-import { largest, lastWriter } from '../../shm/objects/register.js';
-import { removeSet } from '../../shm/objects/shared-set.js';
+import { Journal } from '../../shm/objects/core/journal.js';
+import type { StateDefinition, StateObject, Writer } from '../../shm/objects/core/object.js';
+import { counterVector } from '../../shm/objects/counting/counters.js';
+import { flowTable, KEY_WORDS_IPV4_ENDPOINT } from '../../shm/objects/flow/flow-table.js';
+import { natBinding, portAndProtocol } from '../../shm/objects/nat/nat-binding.js';
+import { largest, lastWriter } from '../../shm/objects/sets/register.js';
+import { removeSet } from '../../shm/objects/sets/shared-set.js';
 import { Region } from '../../shm/region.js';
 import type { ObjectKind } from './plan.js';
 import { mix } from './random.js';

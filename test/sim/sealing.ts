@@ -5,8 +5,8 @@
  */
 
 import { createSealBoard, SealBoard, type SealKey } from '../../shm/seal-board.js';
-import { Opener, SEAL_BYTES, Sealer, type SealReject } from '../../workers/replication/seal.js';
 import { messageBytes, type ReplicationSettings } from '../../workers/replication/settings.js';
+import { Opener, SEAL_BYTES, Sealer, type SealReject } from '../../workers/replication/wire/seal.js';
 import { mix } from './random.js';
 import { demand } from './violation.js';
 

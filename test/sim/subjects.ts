@@ -6,9 +6,9 @@
 
 import { createLogRing, LogConsumer, LogProducer } from '../../shm/log.js';
 import { NONE } from '../../shm/none.js';
-import type { CounterVector } from '../../shm/objects/counters.js';
-import { createJournals } from '../../shm/objects/journal.js';
-import { Applied, type StateObject } from '../../shm/objects/object.js';
+import { createJournals } from '../../shm/objects/core/journal.js';
+import { Applied, type StateObject } from '../../shm/objects/core/object.js';
+import type { CounterVector } from '../../shm/objects/counting/counters.js';
 import { type LedgerCopy, SimLedger } from './ledger.js';
 import type { Model } from './model.js';
 import type { Defect, ObjectKind } from './plan.js';

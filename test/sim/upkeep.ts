@@ -1,14 +1,14 @@
 /**
  * Keeps the state of a ready instance equal to its peers': main's part in simulated time, the
- * digest watch (daemon/digest-watch.ts) and the re-sync (daemon/membership/resync.ts). If records
- * of others were skipped, or a member's digest differs, the instance takes snapshots of the members
- * and merges them with its own state.
+ * digest watch (daemon/watch/digest-watch.ts) and the re-sync (daemon/membership/resync.ts). If
+ * records of others were skipped, or a member's digest differs, the instance takes snapshots of the
+ * members and merges them with its own state.
  */
 
 import { createHash } from 'node:crypto';
-import { DigestWatch } from '../../daemon/digest-watch.js';
-import type { StateObject } from '../../shm/objects/object.js';
-import { Unmet } from '../../workers/replication/unmet.js';
+import { DigestWatch } from '../../daemon/watch/digest-watch.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import { Unmet } from '../../workers/replication/membership/unmet.js';
 import { mergeObject } from '../../workers/snapshot/load.js';
 import type { OriginVector } from '../../workers/snapshot/vectors.js';
 import type { Snapshot } from './entry.js';

@@ -20,7 +20,7 @@
 
 import { EPOCH_MS } from '../../shm/clock.js';
 import { messageBytes } from '../../workers/replication/settings.js';
-import { FIRST_SEQUENCE } from '../../workers/replication/unit-log.js';
+import { FIRST_SEQUENCE } from '../../workers/replication/units/unit-log.js';
 import { judgeAlarm, noteLacking } from './alarms.js';
 import { Convergence } from './convergence.js';
 import type { EntryStep, Snapshot } from './entry.js';

@@ -3,7 +3,7 @@
  * `left` seconds left.
  */
 
-import { idleExpiry } from '../../shm/objects/idle-expiry.js';
+import { idleExpiry } from '../../shm/objects/table/idle-expiry.js';
 
 export function timerOf(left: number): number {
   let timer = Math.floor((left * 8) / 9) - 2;

@@ -6,7 +6,7 @@
  *     ADD  [key, amount]     coalesces with an earlier ADD of its key by summing
  */
 
-import { Applied, type Delivery, type StateObject } from '../../shm/objects/object.js';
+import { Applied, type Delivery, type StateObject } from '../../shm/objects/core/object.js';
 
 export const NOTE = 1;
 export const ADD = 2;

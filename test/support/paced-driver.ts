@@ -3,9 +3,9 @@
  * behind a simulated receive ring. Packets that arrive while the ring is full are lost and counted.
  */
 
-import type { Batch } from '../../workers/batch.js';
 import type { PacketDriver } from '../../workers/drivers/driver.js';
 import { MemoryDriver, type MemoryFrame } from '../../workers/drivers/memory.js';
+import type { Batch } from '../../workers/packet/batch.js';
 
 /** Number of packets taken at a time. */
 const BURST = 32;

@@ -3,13 +3,13 @@
  * middleboxes` measures them and `fuzz:packets` feeds them. Add a new one here.
  */
 
-import type { Link } from '../../workers/chain.js';
-import type { Middlebox } from '../../workers/middlebox.js';
-import firewall from '../../workers/middleboxes/firewall/firewall.js';
-import idps from '../../workers/middleboxes/idps.js';
-import nat from '../../workers/middleboxes/nat.js';
+import type { Middlebox } from '../../workers/api/middlebox.js';
+import firewall from '../../workers/middleboxes/firewall/index.js';
+import idps from '../../workers/middleboxes/idps/index.js';
+import nat from '../../workers/middleboxes/nat/index.js';
 import { parseIpv4 } from '../../workers/packet/ipv4.js';
 import type { Mode } from '../../workers/packet/parse.js';
+import type { Link } from '../../workers/plane/chain.js';
 
 export const INSIDE = 0;
 export const OUTSIDE = 1;

@@ -5,7 +5,7 @@
  *     COUNT [number]     adds one to the count of the number, so a repeated application shows
  */
 
-import { Applied, type Delivery, type StateObject } from '../../shm/objects/object.js';
+import { Applied, type Delivery, type StateObject } from '../../shm/objects/core/object.js';
 
 export const COUNT = 1;
 

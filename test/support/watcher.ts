@@ -10,7 +10,7 @@ import {
   Protocol,
   rawPort,
   Unreachable,
-} from '../../workers/api.js';
+} from '../../workers/api/api.js';
 
 export const RESET_PORT = 81;
 export const UNREACHABLE_PORT = 82;

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { BUILD_ID } from '../../workers/build-id.js';
+import { BUILD_ID } from '../../workers/engine/build-id.js';
 import { needs } from '../support/require.js';
 
 const SYSTEMD = fileURLToPath(new URL('../../../systemd/', import.meta.url));

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BUILD_ID } from '../../workers/build-id.js';
+import { BUILD_ID } from '../../workers/engine/build-id.js';
 import { MAC } from '../demo/capture.js';
 import { installBuild, makeBuild, nameBuild, type Patch } from '../support/builds.js';
 import { freePort } from '../support/ports.js';
@@ -40,7 +40,7 @@ export default api.defineMiddlebox({
 if (api.later !== undefined) throw new Error('has the API of a later release');
 `;
 /** The API of a later release has something more. */
-const LATER: Patch = { file: 'workers/api.js', find: '\n', replace: '\nexport const later = 1;\n' };
+const LATER: Patch = { file: 'workers/api/api.js', find: '\n', replace: '\nexport const later = 1;\n' };
 
 /** Only what never happens takes so long: the machine may be busy. */
 const WAIT_MS_MAX = 120_000;
@@ -130,7 +130,7 @@ describe('releases', function () {
     // An installation that fails changes nothing.
     const source = sourceOf('later');
     makeBuild(source, 'later', [LATER]);
-    const file = join(source, 'dist/daemon/version.js');
+    const file = join(source, 'dist/daemon/base/version.js');
     const text = readFileSync(file, 'utf8');
     writeFileSync(file, `throw new Error('broken');\n${text}`);
     const failed = spawnSync(join(source, 'systemd/install.sh'), ['--destdir', root], { encoding: 'utf8' });
@@ -196,7 +196,7 @@ describe('releases', function () {
     assert.deepEqual(readdirSync(lib()).sort(), ['current', 'releases', 'systemd']);
     assert.match(version(), /\(build new\)/);
 
-    const file = join(lib(), 'releases/new/dist/daemon/version.js');
+    const file = join(lib(), 'releases/new/dist/daemon/base/version.js');
     writeFileSync(file, `${readFileSync(file, 'utf8')}\n// damaged\n`);
     for (let time = 0; time < 2; time++) {
       put('new', 'first');

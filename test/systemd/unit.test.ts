@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { askJson } from '../../daemon/admin/client.js';
-import type { Status } from '../../daemon/admin/source.js';
+import type { Status } from '../../daemon/views/source.js';
 import { needs } from '../support/require.js';
 
 const SYSTEMD = fileURLToPath(new URL('../../../systemd/', import.meta.url));

@@ -1,7 +1,7 @@
 /** A running instance, as seen through its admin socket. */
 
 import { askJson } from '../../daemon/admin/client.js';
-import type { CounterRow, FlowRow, ObjectRow, PeerRow, Status, ThreadRow } from '../../daemon/admin/source.js';
+import type { CounterRow, FlowRow, ObjectRow, PeerRow, Status, ThreadRow } from '../../daemon/views/source.js';
 import type { Program } from './program.js';
 
 const SILENCE_MS_MAX = 10_000;

@@ -7,7 +7,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { generateKey } from '../../daemon/key-file.js';
+import { generateKey } from '../../daemon/config/key-file.js';
 import { PROJECT } from './compile.js';
 import { Instance } from './instance.js';
 import type { Exit, Program } from './program.js';

@@ -5,8 +5,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { loadConfig } from '../../daemon/config.js';
-import { builtInMiddleboxes } from '../../daemon/middleboxes.js';
+import { loadConfig } from '../../daemon/config/config.js';
+import { builtInMiddleboxes } from '../../daemon/config/middleboxes.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const README_BYTES_MAX = 9000;

@@ -53,7 +53,7 @@ describe('the tree', () => {
 
   it('has the files the test thinks it reads', () => {
     const paths = new Set(all.map((source) => source.path));
-    for (const path of ['daemon/constellationd.ts', 'workers/api.ts', 'shm/log.ts', 'workers/native/addon.c'])
+    for (const path of ['daemon/constellationd.ts', 'workers/api/api.ts', 'shm/log.ts', 'workers/native/addon.c'])
       assert.ok(paths.has(path), path);
   });
 
@@ -71,7 +71,7 @@ describe('the tree', () => {
       .filter(({ path }) => path.startsWith('workers/middleboxes/'))
       .flatMap(({ path, imports }) =>
         imports
-          .filter((target) => target !== 'workers/api.ts' && !target.startsWith('workers/middleboxes/'))
+          .filter((target) => target !== 'workers/api/api.ts' && !target.startsWith('workers/middleboxes/'))
           .map((target) => `${path} imports ${target}`),
       );
     assert.deepEqual(wrong, []);

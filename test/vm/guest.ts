@@ -10,7 +10,7 @@ import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { askJson } from '../../daemon/admin/client.js';
-import type { CounterRow, Status } from '../../daemon/admin/source.js';
+import type { CounterRow, Status } from '../../daemon/views/source.js';
 
 const SOCKET = '/tmp/socket';
 const LOG = '/tmp/log';

@@ -4,7 +4,7 @@
  */
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
-import { type Columns, columnsOf, counterMetrics } from '../counters.js';
+import { type Columns, columnsOf, counterMetrics } from '../base/counters.js';
 import { bpfCounterTake, isNativeError } from '../native/index.js';
 import type { AfXdpDriver } from './af-xdp.js';
 

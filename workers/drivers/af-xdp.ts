@@ -10,7 +10,6 @@
  * the kernel removes them from the XSKMAP. A replacement then binds the same queues.
  */
 
-import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import {
   adviseMemory,
   closeDescriptor,
@@ -19,6 +18,7 @@ import {
   isNativeError,
   waitReadable,
 } from '../native/index.js';
+import { BATCH_CAPACITY, type Batch } from '../packet/batch.js';
 import type { PacketMemory } from '../packet/memory.js';
 import type { PacketDriver } from './driver.js';
 import { Umem } from './umem.js';

@@ -7,7 +7,7 @@
  * dropped.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from '../packet/batch.js';
 import type { PacketMemory } from '../packet/memory.js';
 
 export interface PacketDriver {

@@ -10,7 +10,7 @@
  * the next loop.
  */
 
-import { BATCH_CAPACITY, type Batch } from '../batch.js';
+import { BATCH_CAPACITY, type Batch } from '../packet/batch.js';
 import { PacketMemory } from '../packet/memory.js';
 import type { PacketDriver } from './driver.js';
 

@@ -14,8 +14,8 @@
 
 import { realpathSync } from 'node:fs';
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
-import { BATCH_CAPACITY, type Batch } from '../batch.js';
-import { type Columns, columnsOf, counterMetrics } from '../counters.js';
+import { type Columns, columnsOf, counterMetrics } from '../base/counters.js';
+import { BATCH_CAPACITY, type Batch } from '../packet/batch.js';
 import { PacketMemory } from '../packet/memory.js';
 import type { PacketDriver } from './driver.js';
 import { PcapReader, PcapWriter } from './pcap-file.js';

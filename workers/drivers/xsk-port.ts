@@ -11,8 +11,8 @@
  */
 
 import { NONE } from '../../shm/none.js';
-import { BATCH_CAPACITY, type Batch } from '../batch.js';
 import { type MappedSocket, waitReadable, xskKick, xskZeroCopy } from '../native/index.js';
+import { BATCH_CAPACITY, type Batch } from '../packet/batch.js';
 import { JUMBO_BYTES } from '../packet/memory.js';
 import { Assembly } from './assembly.js';
 import type { Umem } from './umem.js';

@@ -1,6 +1,6 @@
 /**
  * IPv4 fragments as bytes, and their reassembly, for datagrams whose transport header is split
- * (workers/fragments.ts).
+ * (workers/plane/fragments.ts).
  */
 
 import { checksum } from './checksum.js';

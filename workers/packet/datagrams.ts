@@ -18,7 +18,7 @@
  */
 
 import { NONE } from '../../shm/none.js';
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { upperNumber } from './ipv4.js';
 import { IPV6_BYTES, Ipv6At } from './ipv6.js';
 import { Ipv6Chain } from './ipv6-chain.js';

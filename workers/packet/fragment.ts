@@ -9,12 +9,13 @@ export const Fragment = {
   FIRST: 1,
   /**
    * Any other fragment: `l4` points at data. `ports` and `protocol` are those of the first
-   * fragment, which has passed before; so is `flags` for ICMP (the type). See workers/fragments.ts.
+   * fragment, which has passed before; so is `flags` for ICMP (the type). See
+   * workers/plane/fragments.ts.
    */
   LATER: 2,
   /**
    * A first IPv4 fragment that ends within its transport header. No middlebox sees it:
-   * workers/fragments.ts reassembles its datagram.
+   * workers/plane/fragments.ts reassembles its datagram.
    */
   SHORT: 3,
 } as const;

@@ -10,7 +10,7 @@
  * The *reply* key is the key of a packet in the other direction: addresses and ports are exchanged.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 
 /** Words of an IPv6 header before its source and before its destination address. */
 const SOURCE = 2;

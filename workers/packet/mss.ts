@@ -10,7 +10,7 @@
  * it stay unchanged. Options in a later fragment stay unchanged too.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { difference16, update } from './checksum.js';
 import { Fragment } from './fragment.js';
 import { Protocol, swap16, upperNumber } from './ipv4.js';

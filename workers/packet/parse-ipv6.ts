@@ -3,7 +3,7 @@
  * headers between.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { Fragment } from './fragment.js';
 import { Icmpv6Type } from './icmp.js';
 import { Protocol } from './ipv4.js';

@@ -16,8 +16,8 @@
  */
 
 import type { MetricCatalogue } from '../../shm/metrics.js';
-import type { Batch } from '../batch.js';
-import { columnsOf } from '../counters.js';
+import { columnsOf } from '../base/counters.js';
+import type { Batch } from './batch.js';
 import { ETHERNET_BYTES, EtherType, LENGTH_MAX } from './ethernet.js';
 import { swap16 } from './ipv4.js';
 import { isVlan, linkBehind, mixedLink, VLAN_BYTES, VLAN_ID, VLAN_TAGS_MAX } from './vlan.js';

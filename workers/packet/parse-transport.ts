@@ -1,6 +1,6 @@
 /** Parses transport headers: checks their lengths and fills the batch's port and flag columns. */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { hasIdentifier, ICMP_BYTES } from './icmp.js';
 import { Protocol } from './ipv4.js';
 import { TCP_BYTES_MIN } from './tcp.js';

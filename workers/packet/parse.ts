@@ -17,9 +17,8 @@
 
 import type { Mode } from '../../options/middlebox.js';
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
-import type { Batch } from '../batch.js';
-import { columnsOf, counterMetrics } from '../counters.js';
-import type { Peers } from '../ports.js';
+import { columnsOf, counterMetrics } from '../base/counters.js';
+import type { Batch } from './batch.js';
 import { fold, halves } from './checksum.js';
 import { ETHERNET_BYTES, EtherType } from './ethernet.js';
 import { Fragment } from './fragment.js';
@@ -28,6 +27,7 @@ import { JUMBO_BYTES } from './memory.js';
 import { createIpv6Parser, IPV6_DROPS } from './parse-ipv6.js';
 import { createLinkParser, FRAME_DEFAULTS, type FrameSettings, LINK_COUNTERS, LINK_DROPS } from './parse-link.js';
 import { createTransportParser, isHeaderCut, TRANSPORT_DROPS } from './parse-transport.js';
+import type { Peers } from './ports.js';
 
 export const PARSE_DROPS = {
   parse_frame_bounds:

@@ -7,7 +7,7 @@
  * quotation that was found last.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { checksum, difference, difference16, update } from './checksum.js';
 import { hasIdentifier, ICMP_BYTES, IcmpAt, IcmpType, Icmpv6Type } from './icmp.js';
 import { hasPorts, IPV4_BYTES_MIN, Ipv4At, Ipv4Fragment, Protocol, upperNumber } from './ipv4.js';

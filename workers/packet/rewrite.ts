@@ -16,7 +16,7 @@
  * (RFC 768). The batch's columns are updated, so the next middlebox sees the current packet.
  */
 
-import { BATCH_CAPACITY, type Batch } from '../batch.js';
+import { BATCH_CAPACITY, type Batch } from './batch.js';
 import { difference, difference16, update } from './checksum.js';
 import { Fragment } from './fragment.js';
 import { isQuery } from './icmp.js';

@@ -3,7 +3,7 @@
  * that leaves by its arrival port. The new packet has no extension headers.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { checksum, halves } from './checksum.js';
 import { isGroupAddressed, returnToSender } from './ethernet.js';
 import { Fragment } from './fragment.js';

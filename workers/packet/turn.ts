@@ -6,7 +6,7 @@
  * Checksums are computed from scratch, because a reply is a packet of our own.
  */
 
-import type { Batch } from '../batch.js';
+import type { Batch } from './batch.js';
 import { checksum, halves } from './checksum.js';
 import { isGroupAddressed, LENGTH_MAX, returnToSender } from './ethernet.js';
 import { Fragment } from './fragment.js';

@@ -4,8 +4,8 @@
  */
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
-import { REJECTS, type Reject } from './message.js';
-import { SEAL_REJECTS, type SealReject } from './seal.js';
+import { REJECTS, type Reject } from './wire/message.js';
+import { SEAL_REJECTS, type SealReject } from './wire/seal.js';
 
 const COUNTERS = {
   state_tx_records: 'Records of our own operations taken from the log rings and numbered.',

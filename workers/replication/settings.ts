@@ -12,7 +12,7 @@ import {
   SLOTS_MAX,
   type SlotEntry,
 } from '../../shm/members.js';
-import { SEAL_BYTES } from './seal.js';
+import { SEAL_BYTES } from './wire/seal.js';
 
 export interface Member {
   /** 1 … 65535, unique in the cluster. */

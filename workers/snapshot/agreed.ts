@@ -9,7 +9,7 @@
 
 import { createHash } from 'node:crypto';
 import type { Parameters } from '../../shm/arena.js';
-import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, textField, textsField } from '../cbor.js';
+import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, textField, textsField } from '../base/cbor.js';
 import { shapesField } from './head.js';
 
 /** The most characters of a name and of a value, and the most options of one answer. */

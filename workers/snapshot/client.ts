@@ -7,7 +7,7 @@
  */
 
 import { connect } from 'node:net';
-import { CBOR_BYTES_MAX } from '../cbor.js';
+import { CBOR_BYTES_MAX } from '../base/cbor.js';
 import { type Agreed, decodeAgreed } from './agreed.js';
 import { FrameOpener } from './frames.js';
 import {

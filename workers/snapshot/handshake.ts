@@ -19,7 +19,7 @@
  */
 
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { type ClusterKey, deriveKey } from '../replication/cluster-key.js';
+import { type ClusterKey, deriveKey } from '../replication/wire/cluster-key.js';
 
 const MAGIC = 0x43_54_53_50; // "CTSP"
 /** 4: a HELLO can ask for what members have to agree on. */

@@ -17,8 +17,16 @@
  */
 
 import { type ArenaObject, type Hash64, layoutArena, type Parameters } from '../../shm/arena.js';
-import type { StateDefinition } from '../../shm/objects/object.js';
-import { CBOR_BYTES_MAX, CborError, checkFields, decodeCbor, encodeCbor, wholeField, wholesField } from '../cbor.js';
+import type { StateDefinition } from '../../shm/objects/core/object.js';
+import {
+  CBOR_BYTES_MAX,
+  CborError,
+  checkFields,
+  decodeCbor,
+  encodeCbor,
+  wholeField,
+  wholesField,
+} from '../base/cbor.js';
 import { decodeVectors, encodeVectors, type SnapshotVectors, vectorBytesMax } from './vectors.js';
 
 /** 3: the head has the donor's layout. */

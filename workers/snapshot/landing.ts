@@ -5,7 +5,7 @@
  */
 
 import { type ArenaObject, createArena, layoutArena } from '../../shm/arena.js';
-import type { Instance } from '../instance.js';
+import type { Instance } from '../engine/instance.js';
 import { shapeOf } from './fork.js';
 import { donorObjects, hasLayoutOf, type SnapshotStart } from './head.js';
 

@@ -4,7 +4,7 @@
  * snapshot server's port, after the same handshake.
  */
 
-import { checkFields, decodeCbor, encodeCbor, wholeField } from '../cbor.js';
+import { checkFields, decodeCbor, encodeCbor, wholeField } from '../base/cbor.js';
 
 export const Stands = {
   /** Without state. */

@@ -15,7 +15,7 @@
  */
 
 import { createServer, type Server, type Socket } from 'node:net';
-import type { ClusterKey } from '../replication/cluster-key.js';
+import type { ClusterKey } from '../replication/wire/cluster-key.js';
 import { type Agreed, encodeAgreed } from './agreed.js';
 import type { Fork } from './fork.js';
 import { FrameKind, FrameSealer } from './frames.js';

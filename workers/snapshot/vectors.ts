@@ -14,9 +14,9 @@
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
 import { LIFE_FLOATS, PeerRecord } from '../../shm/board-records.js';
 import { NONE } from '../../shm/none.js';
-import type { StateObject } from '../../shm/objects/object.js';
-import { readLives, writeLives } from '../replication/knowledge.js';
-import { Reception } from '../replication/reception.js';
+import type { StateObject } from '../../shm/objects/core/object.js';
+import { readLives, writeLives } from '../replication/units/knowledge.js';
+import { Reception } from '../replication/units/reception.js';
 
 export interface OriginVector {
   /** 0: nothing of this origin. */

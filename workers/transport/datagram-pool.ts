@@ -3,7 +3,7 @@
  * done with it. A message to several members is done when the last copy is sent.
  */
 
-import { Datagram } from '../replication/message.js';
+import { Datagram } from '../replication/wire/message.js';
 
 /**
  * A datagram with the number of sockets that still read it. Its callback is made once, not per

@@ -12,9 +12,9 @@
  */
 
 import type { Socket } from 'node:dgram';
-import { EVERYONE } from '../replication/channel.js';
-import type { Datagram } from '../replication/message.js';
+import { EVERYONE } from '../replication/sending/channel.js';
 import { datagramBytes, type MulticastSettings, type ReplicationSettings } from '../replication/settings.js';
+import type { Datagram } from '../replication/wire/message.js';
 import { DatagramPool, type PooledDatagram } from './datagram-pool.js';
 import { bind, closeSocket, family, receiveBuffer, sendBuffer, udpSocket } from './sockets.js';
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';

@@ -1,7 +1,7 @@
 /** A sending transport that seals messages: everything sent is encrypted and authenticated. */
 
-import type { Datagram } from '../replication/message.js';
-import type { Sealer } from '../replication/seal.js';
+import type { Datagram } from '../replication/wire/message.js';
+import type { Sealer } from '../replication/wire/seal.js';
 import type { SendTransport } from './transport.js';
 
 export class SealingSender implements SendTransport {

@@ -10,8 +10,7 @@
 
 import type { Socket } from 'node:dgram';
 import { MemberTable } from '../../shm/members.js';
-import { EVERYONE } from '../replication/channel.js';
-import type { Datagram } from '../replication/message.js';
+import { EVERYONE } from '../replication/sending/channel.js';
 import {
   datagramBytes,
   memberTableOf,
@@ -19,6 +18,7 @@ import {
   type ReplicationSettings,
   selfIndex,
 } from '../replication/settings.js';
+import type { Datagram } from '../replication/wire/message.js';
 import { DatagramPool, type PooledDatagram } from './datagram-pool.js';
 import { bind, closeSocket, receiveBuffer, sendBuffer, udpSocket } from './sockets.js';
 import type { OnDatagram, ReceiveTransport, SendTransport } from './transport.js';

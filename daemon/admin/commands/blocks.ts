@@ -1,6 +1,6 @@
+import type { AdminSource, ViewRow } from '../../views/source.js';
 import { type Column, lines, table } from '../answer.js';
 import { type Command, expectNoWords, FailedError, printable, UsageError } from '../command.js';
-import type { AdminSource, ViewRow } from '../source.js';
 
 const LOOK_MS = 50;
 /**

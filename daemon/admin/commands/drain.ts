@@ -1,4 +1,4 @@
-import { counted } from '../../counted.js';
+import { counted } from '../../base/counted.js';
 import { record } from '../answer.js';
 import { type Command, expectNoWords, FailedError } from '../command.js';
 

@@ -1,4 +1,4 @@
-import { StateExit } from '../../lifecycle.js';
+import { StateExit } from '../../lifecycle/lifecycle.js';
 import { record } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
 

@@ -1,9 +1,9 @@
 /** The `member` commands: list and change the members, as this instance knows them. */
 
 import { isIPv4 } from 'node:net';
+import type { MemberRow } from '../../views/source.js';
 import { type Column, record, table } from '../answer.js';
 import { type Call, type Command, expectNoWords, printable, UsageError } from '../command.js';
-import type { MemberRow } from '../source.js';
 
 const COLUMNS: readonly Column<MemberRow>[] = [
   { title: 'MEMBER', cell: (member) => member.name },

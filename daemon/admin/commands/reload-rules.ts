@@ -1,6 +1,6 @@
+import type { RulesRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, expectNoWords, FailedError } from '../command.js';
-import type { RulesRow } from '../source.js';
 
 const COLUMNS: readonly Column<RulesRow>[] = [
   { title: 'MIDDLEBOX', cell: (row) => row.middlebox },

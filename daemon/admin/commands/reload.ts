@@ -1,6 +1,6 @@
+import type { Reloaded } from '../../views/source.js';
 import { report } from '../answer.js';
 import { type Command, FailedError, UsageError } from '../command.js';
-import type { Reloaded } from '../source.js';
 
 export const reload: Command = {
   name: 'reload',

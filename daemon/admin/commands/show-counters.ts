@@ -1,7 +1,7 @@
 import { suggestion } from '../../../conf/suggest.js';
+import type { CounterRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, FailedError, UsageError } from '../command.js';
-import type { CounterRow } from '../source.js';
 
 const COLUMNS: readonly Column<CounterRow>[] = [
   { title: 'COUNTER', cell: (counter) => counter.name },

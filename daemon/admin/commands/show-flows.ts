@@ -1,8 +1,14 @@
 import { suggestion } from '../../../conf/suggest.js';
+import {
+  FLOW_FILTER_HELP,
+  type FlowFilter,
+  matchesFlow,
+  parseFlowFilter,
+  protocolName,
+} from '../../views/flow-filter.js';
+import type { AdminSource, Endpoint, FlowRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, UsageError } from '../command.js';
-import { FLOW_FILTER_HELP, type FlowFilter, matchesFlow, parseFlowFilter, protocolName } from '../flow-filter.js';
-import type { AdminSource, Endpoint, FlowRow } from '../source.js';
 
 const COLUMNS: readonly Column<FlowRow>[] = [
   { title: 'OBJECT', cell: (flow) => flow.object },

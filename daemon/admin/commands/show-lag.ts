@@ -1,6 +1,6 @@
+import type { LagRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
-import type { LagRow } from '../source.js';
 
 const COLUMNS: readonly Column<LagRow>[] = [
   { title: 'OBJECT', cell: (lag) => lag.object },

@@ -1,6 +1,6 @@
+import type { ObjectRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
-import type { ObjectRow } from '../source.js';
 
 const COLUMNS: readonly Column<ObjectRow>[] = [
   { title: 'ID', cell: (object) => object.id, right: true },

@@ -1,6 +1,6 @@
+import type { PeerRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
-import type { PeerRow } from '../source.js';
 
 const COLUMNS: readonly Column<PeerRow>[] = [
   { title: 'PEER', cell: (peer) => peer.name },

@@ -1,6 +1,6 @@
+import type { RecordRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Call, type Command, printable, UsageError } from '../command.js';
-import type { RecordRow } from '../source.js';
 
 const LIMIT = 100;
 

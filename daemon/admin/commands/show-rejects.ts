@@ -1,6 +1,6 @@
+import type { RejectRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
-import type { RejectRow } from '../source.js';
 
 const COLUMNS: readonly Column<RejectRow>[] = [
   { title: 'FROM', cell: (row) => row.address },

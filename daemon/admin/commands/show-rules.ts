@@ -1,6 +1,6 @@
+import type { RuleRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, UsageError } from '../command.js';
-import type { RuleRow } from '../source.js';
 
 const COLUMNS: readonly Column<RuleRow>[] = [
   { title: 'MIDDLEBOX', cell: (row) => row.middlebox },

@@ -1,6 +1,6 @@
+import type { ThreadRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
 import { type Command, expectNoWords } from '../command.js';
-import type { ThreadRow } from '../source.js';
 
 const COLUMNS: readonly Column<ThreadRow>[] = [
   { title: 'SLOT', cell: (thread) => thread.slot, right: true },

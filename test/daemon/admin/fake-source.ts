@@ -21,7 +21,7 @@ import type {
   Status,
   ThreadRow,
   ViewRow,
-} from '../../../daemon/admin/source.js';
+} from '../../../daemon/views/source.js';
 
 const STATUS: Status = {
   state: 'ready',

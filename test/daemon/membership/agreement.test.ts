@@ -5,7 +5,7 @@
 
 import { strict as assert } from 'node:assert';
 import { askJson } from '../../../daemon/admin/client.js';
-import type { Standing } from '../../../daemon/admin/source.js';
+import type { Standing } from '../../../daemon/views/source.js';
 import { clusterForEach, type LoopbackCluster } from '../../support/loopback-cluster.js';
 import { eventually, type Instance } from '../../testbed/instance.js';
 

@@ -4,7 +4,7 @@ import { strict as assert } from 'node:assert';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson, CommandError } from '../../../daemon/admin/client.js';
-import type { LagRow, MemberChange, MemberRow, Standing } from '../../../daemon/admin/source.js';
+import type { LagRow, MemberChange, MemberRow, Standing } from '../../../daemon/views/source.js';
 import { clusterForEach, type LoopbackCluster } from '../../support/loopback-cluster.js';
 import { converged, eventually, type Instance } from '../../testbed/instance.js';
 

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askJson } from '../../../daemon/admin/client.js';
-import type { MemberRow } from '../../../daemon/admin/source.js';
+import type { MemberRow } from '../../../daemon/views/source.js';
 import { Etcd } from '../../support/etcd.js';
 import { LoopbackCluster } from '../../support/loopback-cluster.js';
 import { needs } from '../../support/require.js';

@@ -6,7 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askJson } from '../../../daemon/admin/client.js';
-import type { MemberRow } from '../../../daemon/admin/source.js';
+import type { MemberRow } from '../../../daemon/views/source.js';
 import { Etcd, EtcdGate } from '../../support/etcd.js';
 import { LoopbackCluster } from '../../support/loopback-cluster.js';
 import { needs } from '../../support/require.js';

@@ -4,7 +4,7 @@ import { strict as assert } from 'node:assert';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { createLog } from '../../../daemon/log.js';
+import { createLog } from '../../../daemon/base/log.js';
 import { CompactedError } from '../../../daemon/membership/etcd-client.js';
 import { EtcdMembers, type Registration, register } from '../../../daemon/membership/etcd-members.js';
 import { decodeRecord, encodeRecord, type SlotRecord } from '../../../daemon/membership/etcd-record.js';

@@ -3,11 +3,11 @@
 import { strict as assert } from 'node:assert';
 import { createSocket } from 'node:dgram';
 import { askAll, askJson, CommandError } from '../../../daemon/admin/client.js';
-import type { PeerRow, RejectRow as RejectsShown, Standing } from '../../../daemon/admin/source.js';
 import { RefusalWatch } from '../../../daemon/membership/refusals.js';
+import type { PeerRow, RejectRow as RejectsShown, Standing } from '../../../daemon/views/source.js';
 import type { RejectRow } from '../../../shm/reject-table.js';
+import type { PeerStatus } from '../../../workers/replication/membership/peers.js';
 import { REFUSALS, type Refusal } from '../../../workers/replication/metrics.js';
-import type { PeerStatus } from '../../../workers/replication/peers.js';
 import { clusterForEach, type LoopbackCluster } from '../../support/loopback-cluster.js';
 import { eventually } from '../../testbed/instance.js';
 

@@ -4,7 +4,7 @@ import { strict as assert } from 'node:assert';
 import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson } from '../../../daemon/admin/client.js';
-import type { Standing } from '../../../daemon/admin/source.js';
+import type { Standing } from '../../../daemon/views/source.js';
 import { LoopbackCluster, type LoopbackOptions } from '../../support/loopback-cluster.js';
 import { PROJECT } from '../../testbed/compile.js';
 import { eventually, type Instance } from '../../testbed/instance.js';

@@ -1,15 +1,15 @@
 import { strict as assert } from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { type Slot, ThreadSupervisor } from '../../../daemon/lifecycle/threads.js';
 import { Resync } from '../../../daemon/membership/resync.js';
-import { type Slot, ThreadSupervisor } from '../../../daemon/threads.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { Phase, ThreadState } from '../../../shm/control.js';
-import { BUILD_ID } from '../../../workers/build-id.js';
-import { newKey } from '../../../workers/replication/cluster-key.js';
+import { BUILD_ID } from '../../../workers/engine/build-id.js';
+import type { ThreadTask } from '../../../workers/engine/thread.js';
+import { newKey } from '../../../workers/replication/wire/cluster-key.js';
 import { forkState, shapeOf } from '../../../workers/snapshot/fork.js';
 import { SnapshotServer } from '../../../workers/snapshot/server.js';
-import type { ThreadTask } from '../../../workers/thread.js';
 import { freePort } from '../../support/ports.js';
 import { soon } from '../../support/process.js';
 import { BusySite, member } from '../../workers/snapshot/busy-site.js';
@@ -26,7 +26,7 @@ describe('an instance that lacks what nobody can send it any more', () => {
     const note = (text: string): void => void lines.push(text);
     const log = Object.assign(pino({ enabled: false }), { info: note, warn: note });
     const supervisor = new ThreadSupervisor({
-      file: new URL('../../../workers/thread.js', import.meta.url),
+      file: new URL('../../../workers/engine/thread.js', import.meta.url),
       slots: Array.from({ length: slots.count }, (_, thread): Slot => {
         const task: ThreadTask = { build: BUILD_ID, thread, plan, buffers };
         return { thread, name: slots.name(thread), task, restartable: true };

@@ -5,7 +5,7 @@
  */
 
 import { LogProducer } from '../../../shm/log.js';
-import { Journal, type JournalState } from '../../../shm/objects/journal.js';
+import { Journal, type JournalState } from '../../../shm/objects/core/journal.js';
 
 export class Death extends Error {}
 

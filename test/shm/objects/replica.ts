@@ -4,8 +4,8 @@
  */
 
 import { createLogRing, LogConsumer, LogProducer } from '../../../shm/log.js';
-import { createJournals, Journal } from '../../../shm/objects/journal.js';
-import type { Applied, StateDefinition, StateObject } from '../../../shm/objects/object.js';
+import { createJournals, Journal } from '../../../shm/objects/core/journal.js';
+import type { Applied, StateDefinition, StateObject } from '../../../shm/objects/core/object.js';
 import { Region } from '../../../shm/region.js';
 
 export const OBJECT_ID = 3;

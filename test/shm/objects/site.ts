@@ -1,15 +1,15 @@
 /**
  * One instance around one state object, stepped by hand: its workers with their logs, the send
- * thread's staging as it really is (workers/replication/stage.ts), and the receive thread. What its
- * send thread cuts is a message of records.
+ * thread's staging as it really is (workers/replication/sending/staging.ts), and the receive
+ * thread. What its send thread cuts is a message of records.
  */
 
 import { createLogRing, LogConsumer, type LogProducer } from '../../../shm/log.js';
 import { NONE } from '../../../shm/none.js';
-import { createJournals, Journal } from '../../../shm/objects/journal.js';
-import type { OpenContext, StateDefinition, StateObject, Writer } from '../../../shm/objects/object.js';
+import { createJournals, Journal } from '../../../shm/objects/core/journal.js';
+import type { OpenContext, StateDefinition, StateObject, Writer } from '../../../shm/objects/core/object.js';
 import { Region } from '../../../shm/region.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../../workers/replication/stage.js';
+import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../../workers/replication/sending/staging.js';
 import { Countdown, DyingJournal, DyingLog } from './dying.js';
 
 export const SITE_OBJECT = 3;

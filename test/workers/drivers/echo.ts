@@ -4,8 +4,8 @@
  */
 
 import { fileURLToPath } from 'node:url';
-import { Batch, DROPPED } from '../../../workers/batch.js';
 import type { AfXdpDriver } from '../../../workers/drivers/af-xdp.js';
+import { Batch, DROPPED } from '../../../workers/packet/batch.js';
 import type { Veth } from '../native/veth.js';
 
 const CLIENT = fileURLToPath(new URL('./udp-client.js', import.meta.url));

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { MetricCatalogue } from '../../../shm/metrics.js';
-import { Batch } from '../../../workers/batch.js';
 import { PCAP_FRAME_BYTES_MAX, PCAP_METRICS, PcapDriver, type PcapPort } from '../../../workers/drivers/pcap.js';
 import { PcapReader, PcapWriter } from '../../../workers/drivers/pcap-file.js';
+import { Batch } from '../../../workers/packet/batch.js';
 
 interface Packet {
   seconds: number;

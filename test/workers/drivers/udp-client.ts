@@ -1,5 +1,5 @@
 /**
- * A program beside the far end of a veth pair (../native/veth.ts):
+ * A program beside the far end of a veth pair (native/veth.ts):
  *
  *     node udp-client.js send ADDRESS COUNT BYTES    sends datagrams, each from one of 16 ports
  *     node udp-client.js echo ADDRESS COUNT BYTES    sends them a few at a time, and waits for each to come back;

@@ -6,11 +6,11 @@
 
 import { strict as assert } from 'node:assert';
 import { changeOf, type Options } from '../../../options/option.js';
-import firewall from '../../../workers/middleboxes/firewall/firewall.js';
-import idps from '../../../workers/middleboxes/idps.js';
-import nat from '../../../workers/middleboxes/nat.js';
+import firewall from '../../../workers/middleboxes/firewall/index.js';
+import idps from '../../../workers/middleboxes/idps/index.js';
+import nat from '../../../workers/middleboxes/nat/index.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
-import { entriesOf } from '../../shm/objects/nat-model.js';
+import { entriesOf } from '../../shm/objects/nat/nat-model.js';
 import { FirewallSite } from '../support/firewall-site.js';
 import { frame, seal } from '../support/frames.js';
 import { IdpsSite } from '../support/idps-site.js';

@@ -5,8 +5,8 @@
  */
 
 import { strict as assert } from 'node:assert';
-import type { FlowTable } from '../../../shm/objects/flow-table.js';
-import { entriesOf } from '../../shm/objects/nat-model.js';
+import type { FlowTable } from '../../../shm/objects/flow/flow-table.js';
+import { entriesOf } from '../../shm/objects/nat/nat-model.js';
 import { FirewallSite } from '../support/firewall-site.js';
 import { NatSite } from '../support/nat-site.js';
 import { on } from '../support/plane.js';

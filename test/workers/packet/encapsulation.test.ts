@@ -2,7 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import type { Batch } from '../../../workers/batch.js';
+import type { Batch } from '../../../workers/packet/batch.js';
 import { linkBehind, mixedLink } from '../../../workers/packet/vlan.js';
 import { scaled } from '../../support/scale.js';
 import { decapsulated, type Encapsulation, encapsulated, TAG_TYPES } from '../support/encapsulated.js';

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import type { Batch } from '../../../workers/batch.js';
+import type { Batch } from '../../../workers/packet/batch.js';
 import { createMssClamp } from '../../../workers/packet/mss.js';
 import { Stream } from '../../sim/random.js';
 import { FirewallSite } from '../support/firewall-site.js';

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import type { Batch } from '../../../workers/batch.js';
+import type { Batch } from '../../../workers/packet/batch.js';
 import { scaled } from '../../support/scale.js';
 import { encapsulated } from '../support/encapsulated.js';
 import { frame, seal } from '../support/frames.js';

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import type { Batch } from '../../../workers/batch.js';
+import type { Batch } from '../../../workers/packet/batch.js';
 import { parseIpv4, swap16 } from '../../../workers/packet/ipv4.js';
 import { rewriteDestination, rewriteSource } from '../../../workers/packet/rewrite.js';
 import { checksums, describeFrame, frame } from '../support/frames.js';

@@ -1,16 +1,16 @@
 /**
- * A send or receive thread of a test instance: what `workers/thread.ts` does, with a test's state
- * objects.
+ * A send or receive thread of a test instance: what `workers/engine/thread.ts` does, with a test's
+ * state objects.
  */
 
 import { isMainThread, workerData } from 'node:worker_threads';
 import { Control, ThreadState } from '../../../shm/control.js';
 import { MetricCatalogue, Metrics } from '../../../shm/metrics.js';
-import type { Delivery, StateObject } from '../../../shm/objects/object.js';
-import { ReceiveAgent } from '../../../workers/receive.js';
+import type { Delivery, StateObject } from '../../../shm/objects/core/object.js';
+import { ReceiveAgent } from '../../../workers/engine/receive.js';
+import { SendAgent } from '../../../workers/engine/send.js';
 import { REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import type { ReplicationSettings } from '../../../workers/replication/settings.js';
-import { SendAgent } from '../../../workers/send.js';
 import { type Faults, FaultyReceiver } from '../../../workers/transport/fault.js';
 import { receiveTransport } from '../../../workers/transport/open.js';
 import { Tally } from '../../support/tally.js';

@@ -1,8 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
-import type { Delivery } from '../../../shm/objects/object.js';
-import { monotonicMs } from '../../../workers/monotonic.js';
-import { readPeers } from '../../../workers/replication/peers.js';
+import type { Delivery } from '../../../shm/objects/core/object.js';
+import { monotonicMs } from '../../../workers/base/monotonic.js';
+import { readPeers } from '../../../workers/replication/membership/peers.js';
 import {
   type ReplicationOptions,
   type ReplicationSettings,

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
-import { ClockSkew, SKEW_ERROR_MS, SKEW_WARNING_MS } from '../../../workers/replication/clock-skew.js';
-import { readPeers } from '../../../workers/replication/peers.js';
+import { readPeers } from '../../../workers/replication/membership/peers.js';
+import { ClockSkew, SKEW_ERROR_MS, SKEW_WARNING_MS } from '../../../workers/replication/receiving/clock-skew.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { Network } from './network.js';
 

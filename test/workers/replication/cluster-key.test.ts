@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { deriveKey, keyLine, newKey, parseKeys } from '../../../workers/replication/cluster-key.js';
+import { deriveKey, keyLine, newKey, parseKeys } from '../../../workers/replication/wire/cluster-key.js';
 
 const HEX = '000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f';
 const BASE64 = 'AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQI=';

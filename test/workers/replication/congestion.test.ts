@@ -1,11 +1,11 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, createAckBoard, PeerRecord } from '../../../shm/ack-board.js';
-import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
-import { Datagram } from '../../../workers/replication/message.js';
-import { Pacing } from '../../../workers/replication/pacing.js';
-import { PeerView } from '../../../workers/replication/peer-view.js';
+import { EVERYONE, type Outlet } from '../../../workers/replication/sending/channel.js';
+import { Pacing } from '../../../workers/replication/sending/pacing.js';
+import { PeerView } from '../../../workers/replication/sending/peer-view.js';
+import { Reason, Window } from '../../../workers/replication/sending/window.js';
 import { memberTableOf, messageBytes, wireOverheadBytes } from '../../../workers/replication/settings.js';
-import { Reason, Window } from '../../../workers/replication/window.js';
+import { Datagram } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD } from '../../support/ledger.js';
 import { Network, type TestMember, testSettings } from './network.js';

@@ -1,8 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
-import type { Delivery } from '../../../shm/objects/object.js';
-import { Datagram } from '../../../workers/replication/message.js';
-import { readPeers } from '../../../workers/replication/peers.js';
+import type { Delivery } from '../../../shm/objects/core/object.js';
+import { readPeers } from '../../../workers/replication/membership/peers.js';
+import { Datagram } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD, NOTE } from '../../support/ledger.js';
 import { Network, type NetworkOptions, type TestMember } from './network.js';

@@ -8,7 +8,7 @@ import { AckBoard } from '../../../shm/ack-board.js';
 import { LifeRecord } from '../../../shm/board-records.js';
 import { recordHeader } from '../../../shm/log.js';
 import { MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
-import { Datagram, MessageWriter } from '../../../workers/replication/message.js';
+import { Datagram, MessageWriter } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type NetworkOptions, type TestMember } from './network.js';

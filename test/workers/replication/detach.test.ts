@@ -1,8 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { Attachment, AttachmentRecord } from '../../../shm/board-records.js';
-import { MessageReader } from '../../../workers/replication/message.js';
-import { Reception } from '../../../workers/replication/reception.js';
+import { Reception } from '../../../workers/replication/units/reception.js';
+import { MessageReader } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { ADD, NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type NetworkOptions, type TestMember } from './network.js';

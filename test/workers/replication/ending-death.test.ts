@@ -7,7 +7,7 @@ import { strict as assert } from 'node:assert';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
 import { LifeRecord } from '../../../shm/board-records.js';
 import { MemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
-import { createForeignLogs } from '../../../workers/replication/foreign-log.js';
+import { createForeignLogs } from '../../../workers/replication/units/foreign-log.js';
 import { Fuse } from '../../sim/deaths.js';
 import { Death } from '../../sim/subjects.js';
 import { NOTE } from '../../support/ledger.js';

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { recordHeader } from '../../../shm/log.js';
-import { Fold } from '../../../workers/replication/fold.js';
+import { Fold } from '../../../workers/replication/units/fold.js';
 import { ADD, Ledger, NOTE } from '../../support/ledger.js';
 
 type Record = readonly [op: number, ...payload: number[]];

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { createForeignLogs, type ForeignLog, openForeignLogs } from '../../../workers/replication/foreign-log.js';
+import { createForeignLogs, type ForeignLog, openForeignLogs } from '../../../workers/replication/units/foreign-log.js';
 
 const LIFE = 7;
 const FORMER = 6;

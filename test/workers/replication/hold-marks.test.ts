@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { createHoldBoard, HoldBoard } from '../../../shm/hold-board.js';
-import { HoldMarks, MARKS_MAX } from '../../../workers/replication/hold-marks.js';
+import { HoldMarks, MARKS_MAX } from '../../../workers/replication/sending/hold-marks.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
 import { Network } from './network.js';

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
-import { Applied, type Delivery } from '../../../shm/objects/object.js';
+import { Applied, type Delivery } from '../../../shm/objects/core/object.js';
 import type { Ledger } from '../../support/ledger.js';
 import { NOTE } from '../../support/ledger.js';
 import { Network } from './network.js';

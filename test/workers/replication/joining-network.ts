@@ -1,7 +1,7 @@
 /**
  * A network whose members join and leave as a daemon has them do it
- * (workers/replication/joining.ts): a snapshot is a copy of the donor's ledgers, vectors and lives
- * at one moment, and takes a while to come.
+ * (workers/replication/membership/joining.ts): a snapshot is a copy of the donor's ledgers, vectors
+ * and lives at one moment, and takes a while to come.
  *
  * Every member keeps what it writes itself in its own ledgers too, so that after quiet all ledgers
  * are equal.
@@ -9,7 +9,7 @@
 
 import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable, MemberTableWriter, type SlotEntry } from '../../../shm/members.js';
-import { Joining } from '../../../workers/replication/joining.js';
+import { Joining } from '../../../workers/replication/membership/joining.js';
 import { laterIncarnation } from '../../../workers/replication/settings.js';
 import { readVectors, type SnapshotVectors, writeVectors } from '../../../workers/snapshot/vectors.js';
 import { NOTE } from '../../support/ledger.js';

@@ -6,7 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, PeerRecord } from '../../../shm/ack-board.js';
 import { EMPTY_SLOT, MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
-import { readPeers } from '../../../workers/replication/peers.js';
+import { readPeers } from '../../../workers/replication/membership/peers.js';
 import { Network, type TestMember } from './network.js';
 
 const NEWCOMER = 2;

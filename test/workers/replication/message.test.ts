@@ -12,7 +12,7 @@ import {
   MessageWriter,
   stampOf,
   UNIT_WORDS,
-} from '../../../workers/replication/message.js';
+} from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type TestMember } from './network.js';

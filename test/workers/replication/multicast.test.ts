@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
-import { MessageReader } from '../../../workers/replication/message.js';
+import { MessageReader } from '../../../workers/replication/wire/message.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network } from './network.js';
 

@@ -7,20 +7,20 @@
 import { createAckBoard } from '../../../shm/ack-board.js';
 import { createHoldBoard } from '../../../shm/hold-board.js';
 import { MetricCatalogue } from '../../../shm/metrics.js';
-import type { Delivery, StateObject } from '../../../shm/objects/object.js';
-import { EVERYONE, type Outlet } from '../../../workers/replication/channel.js';
-import { createForeignLogs } from '../../../workers/replication/foreign-log.js';
-import { Datagram } from '../../../workers/replication/message.js';
+import type { Delivery, StateObject } from '../../../shm/objects/core/object.js';
 import { Counts, REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
-import { Receiver } from '../../../workers/replication/receiver.js';
-import { Sender } from '../../../workers/replication/sender.js';
+import { Receiver } from '../../../workers/replication/receiving/receiver.js';
+import { EVERYONE, type Outlet } from '../../../workers/replication/sending/channel.js';
+import { Sender } from '../../../workers/replication/sending/sender.js';
 import {
   memberTableOf,
   type ReplicationOptions,
   type ReplicationSettings,
   replicationSettings,
 } from '../../../workers/replication/settings.js';
-import { createUnitLogs } from '../../../workers/replication/unit-log.js';
+import { createForeignLogs } from '../../../workers/replication/units/foreign-log.js';
+import { createUnitLogs } from '../../../workers/replication/units/unit-log.js';
+import { Datagram } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { Ledger } from '../../support/ledger.js';
 

@@ -2,9 +2,9 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { MAX_RANGES, PeerRecord } from '../../../shm/ack-board.js';
 import { recordHeader } from '../../../shm/log.js';
-import { Arrival, Reception } from '../../../workers/replication/reception.js';
-import { ReorderBuffer } from '../../../workers/replication/reorder-buffer.js';
-import { RoundTrip } from '../../../workers/replication/round-trip.js';
+import { ReorderBuffer } from '../../../workers/replication/receiving/reorder-buffer.js';
+import { RoundTrip } from '../../../workers/replication/receiving/round-trip.js';
+import { Stage } from '../../../workers/replication/sending/staging.js';
 import {
   clusterIdOf,
   datagramBytes,
@@ -13,8 +13,8 @@ import {
   newIncarnation,
   replicationSettings,
 } from '../../../workers/replication/settings.js';
-import { Stage } from '../../../workers/replication/stage.js';
-import { createUnitLogs, UnitLog, unitLogRegion } from '../../../workers/replication/unit-log.js';
+import { Arrival, Reception } from '../../../workers/replication/units/reception.js';
+import { createUnitLogs, UnitLog, unitLogRegion } from '../../../workers/replication/units/unit-log.js';
 import { ADD, Ledger, NOTE } from '../../support/ledger.js';
 import { testSettings } from './network.js';
 

@@ -3,9 +3,9 @@ import { createDecipheriv } from 'node:crypto';
 import fc from 'fast-check';
 import { createMemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
 import { createSealBoard, SEAL_INCARNATIONS, SealBoard } from '../../../shm/seal-board.js';
-import { type ClusterKey, deriveKey, newKey } from '../../../workers/replication/cluster-key.js';
-import { ReplayWindow, WINDOW } from '../../../workers/replication/replay-window.js';
-import { Opener, SEAL_BYTES, Sealer } from '../../../workers/replication/seal.js';
+import { type ClusterKey, deriveKey, newKey } from '../../../workers/replication/wire/cluster-key.js';
+import { ReplayWindow, WINDOW } from '../../../workers/replication/wire/replay-window.js';
+import { Opener, SEAL_BYTES, Sealer } from '../../../workers/replication/wire/seal.js';
 
 const CLUSTER = 77;
 const MESSAGE_BYTES = 1420;

@@ -1,10 +1,10 @@
 import { strict as assert } from 'node:assert';
 import { createSocket } from 'node:dgram';
-import type { Delivery } from '../../../shm/objects/object.js';
+import type { Delivery } from '../../../shm/objects/core/object.js';
 import { RejectTable } from '../../../shm/reject-table.js';
 import { SealBoard, type SealKey } from '../../../shm/seal-board.js';
-import { newKey } from '../../../workers/replication/cluster-key.js';
 import { replicationSettings } from '../../../workers/replication/settings.js';
+import { newKey } from '../../../workers/replication/wire/cluster-key.js';
 import { freePort } from '../../support/ports.js';
 import { RECEIVE, SEND } from './agent-thread.js';
 import { sleep, TestInstance, until } from './test-instance.js';

@@ -2,8 +2,8 @@
 
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
-import { MessageReader } from '../../../workers/replication/message.js';
-import { Reception } from '../../../workers/replication/reception.js';
+import { Reception } from '../../../workers/replication/units/reception.js';
+import { MessageReader } from '../../../workers/replication/wire/message.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type NetworkOptions } from './network.js';
 

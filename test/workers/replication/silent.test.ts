@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { UnitLog } from '../../../workers/replication/unit-log.js';
+import { UnitLog } from '../../../workers/replication/units/unit-log.js';
 import { ADD, NOTE } from '../../support/ledger.js';
 import { Network } from './network.js';
 

@@ -2,7 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import { NONE } from '../../../shm/none.js';
-import type { StateObject } from '../../../shm/objects/object.js';
+import type { StateObject } from '../../../shm/objects/core/object.js';
 import { ADD, NOTE } from '../../support/ledger.js';
 import { Network } from './network.js';
 

@@ -1,8 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, createAckBoard, PeerFlag, PeerRecord } from '../../../shm/ack-board.js';
 import { MemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
+import { Unmet } from '../../../workers/replication/membership/unmet.js';
 import { memberTableOf } from '../../../workers/replication/settings.js';
-import { Unmet } from '../../../workers/replication/unmet.js';
 import { testSettings } from './network.js';
 
 const NOW = 10_000;

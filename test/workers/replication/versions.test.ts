@@ -9,7 +9,7 @@ import {
   HOLDS,
   MessageReader,
   MessageWriter,
-} from '../../../workers/replication/message.js';
+} from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type TestMember } from './network.js';

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { CBOR_BYTES_MAX, encodeCbor } from '../../../workers/cbor.js';
+import { CBOR_BYTES_MAX, encodeCbor } from '../../../workers/base/cbor.js';
 import { decodeAgreed, differences, encodeAgreed } from '../../../workers/snapshot/agreed.js';
 
 const text = fc.string({ unit: fc.constantFrom('a', 'b', '0', '.', ' ', 'é'), maxLength: 300 });

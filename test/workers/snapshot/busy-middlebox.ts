@@ -5,7 +5,7 @@
  */
 
 import { coarseSeconds } from '../../../shm/clock.js';
-import { type Batch, counterVector, defineMiddlebox, growSet, option } from '../../../workers/api.js';
+import { type Batch, counterVector, defineMiddlebox, growSet, option } from '../../../workers/api/api.js';
 
 export default defineMiddlebox({
   name: 'busy',

@@ -6,9 +6,9 @@ import { Worker } from 'node:worker_threads';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { Phase, ThreadState } from '../../../shm/control.js';
-import type { StateObject } from '../../../shm/objects/object.js';
-import { BUILD_ID } from '../../../workers/build-id.js';
-import { Instance, type InstancePlan } from '../../../workers/instance.js';
+import type { StateObject } from '../../../shm/objects/core/object.js';
+import { BUILD_ID } from '../../../workers/engine/build-id.js';
+import { Instance, type InstancePlan } from '../../../workers/engine/instance.js';
 import { adviseMemory } from '../../../workers/native/index.js';
 import { FRAME_DEFAULTS } from '../../../workers/packet/parse-link.js';
 import {

@@ -4,8 +4,8 @@
 
 import { workerData } from 'node:worker_threads';
 import { ThreadState } from '../../../shm/control.js';
-import { Instance } from '../../../workers/instance.js';
-import run, { runWorker, type ThreadTask } from '../../../workers/thread.js';
+import { Instance } from '../../../workers/engine/instance.js';
+import run, { runWorker, type ThreadTask } from '../../../workers/engine/thread.js';
 import { PacedDriver } from '../../support/paced-driver.js';
 import { frame } from '../support/frames.js';
 

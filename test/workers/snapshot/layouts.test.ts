@@ -2,7 +2,7 @@
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { encodeCbor } from '../../../workers/cbor.js';
+import { encodeCbor } from '../../../workers/base/cbor.js';
 import { shapeOf } from '../../../workers/snapshot/fork.js';
 import {
   decodeStart,

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { Arena, clearArena, layoutArena } from '../../../shm/arena.js';
 import { LIFE_FLOATS, VECTOR_APART, VectorRecord } from '../../../shm/board-records.js';
-import { encodeCbor } from '../../../workers/cbor.js';
-import { writerId } from '../../../workers/instance.js';
+import { encodeCbor } from '../../../workers/base/cbor.js';
+import { writerId } from '../../../workers/engine/instance.js';
 import { shapeOf } from '../../../workers/snapshot/fork.js';
 import {
   decodeHead,

@@ -4,7 +4,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { LIFE_FLOATS, LifeRecord, VectorRecord } from '../../../shm/board-records.js';
-import { writerId } from '../../../workers/instance.js';
+import { writerId } from '../../../workers/engine/instance.js';
 import { loadSnapshot } from '../../../workers/snapshot/load.js';
 import { type Candidate, restorer } from '../../../workers/snapshot/offer.js';
 import { restoredVectors } from '../../../workers/snapshot/restore.js';

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { LIFE_FLOATS } from '../../../shm/board-records.js';
-import { newKey } from '../../../workers/replication/cluster-key.js';
+import { newKey } from '../../../workers/replication/wire/cluster-key.js';
 import type { Circle } from '../../../workers/snapshot/handshake.js';
 import type { SnapshotHead, SnapshotShape } from '../../../workers/snapshot/head.js';
 import { type Saver, StateFile, StateFileError, writeStateFile } from '../../../workers/snapshot/state-file.js';

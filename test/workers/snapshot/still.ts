@@ -3,9 +3,9 @@
 import { strict as assert } from 'node:assert';
 import { coarseSeconds } from '../../../shm/clock.js';
 import { LogConsumer, LogProducer } from '../../../shm/log.js';
-import type { CounterVector } from '../../../shm/objects/counters.js';
-import type { SharedSet } from '../../../shm/objects/shared-set.js';
-import { writerId } from '../../../workers/instance.js';
+import type { CounterVector } from '../../../shm/objects/counting/counters.js';
+import type { SharedSet } from '../../../shm/objects/sets/shared-set.js';
+import { writerId } from '../../../workers/engine/instance.js';
 import { copyState } from '../../../workers/snapshot/fork.js';
 import type { SnapshotHead } from '../../../workers/snapshot/head.js';
 import { BUSY, BusySite, member } from './busy-site.js';

@@ -4,7 +4,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LIFE_FLOATS } from '../../../shm/board-records.js';
 import { forkSnapshot } from '../../../workers/native/index.js';
-import { newKey } from '../../../workers/replication/cluster-key.js';
+import { newKey } from '../../../workers/replication/wire/cluster-key.js';
 import { type FetchOptions, fetchSnapshot, RefusedError } from '../../../workers/snapshot/client.js';
 import { ArenaCopy, type Fork } from '../../../workers/snapshot/fork.js';
 import { type Circle, HELLO_BYTES } from '../../../workers/snapshot/handshake.js';

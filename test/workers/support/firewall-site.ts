@@ -1,8 +1,8 @@
 /** A site with a firewall. */
 
-import type { FlowTable } from '../../../shm/objects/flow-table.js';
+import type { FlowTable } from '../../../shm/objects/flow/flow-table.js';
 import { compileRules } from '../../../workers/middleboxes/firewall/compile.js';
-import firewall from '../../../workers/middleboxes/firewall/firewall.js';
+import firewall from '../../../workers/middleboxes/firewall/index.js';
 import type { PlaneOptions } from './plane.js';
 import { publishRules, Site } from './site.js';
 

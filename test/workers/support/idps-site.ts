@@ -1,13 +1,13 @@
 /** A site with an IDPS in a wire, and packets as scanners and their targets send them. */
 
-import { timestampOf } from '../../../daemon/record-log.js';
-import type { KeyedHyperLogLogs } from '../../../workers/api.js';
+import { timestampOf } from '../../../daemon/watch/record-log.js';
+import type { KeyedHyperLogLogs } from '../../../workers/api/api.js';
+import type { RecordFields } from '../../../workers/api/records.js';
 import { alertKind } from '../../../workers/middleboxes/idps/alert.js';
 import { compileAllowList, parsePrefix } from '../../../workers/middleboxes/idps/allow-list.js';
 import { parseBlocked } from '../../../workers/middleboxes/idps/blocks.js';
+import idps from '../../../workers/middleboxes/idps/index.js';
 import { ANSWERED, ATTEMPTED, PROBED, REFUSED } from '../../../workers/middleboxes/idps/scan.js';
-import idps from '../../../workers/middleboxes/idps.js';
-import type { RecordFields } from '../../../workers/records.js';
 import { frame, seal } from './frames.js';
 import { MemberBoards } from './member-boards.js';
 import type { PlaneOptions } from './plane.js';

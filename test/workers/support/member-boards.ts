@@ -5,7 +5,7 @@
 
 import { AckBoard, createAckBoard, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
 import { createMemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
-import { createMembers, type Members } from '../../../workers/members.js';
+import { createMembers, type Members } from '../../../workers/api/members.js';
 
 export const SILENT_MS = 5000;
 export const KEEPALIVE_MS = 1000;

@@ -1,7 +1,7 @@
 /** A site with a NAT. */
 
-import type { NatBinding } from '../../../shm/objects/nat-binding.js';
-import nat from '../../../workers/middleboxes/nat.js';
+import type { NatBinding } from '../../../shm/objects/nat/nat-binding.js';
+import nat from '../../../workers/middleboxes/nat/index.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
 import { on, type PlaneOptions } from './plane.js';
 import { INSIDE, OUTSIDE, Site } from './site.js';

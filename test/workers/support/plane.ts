@@ -11,25 +11,29 @@ import { createNextHops, NextHopReader } from '../../../shm/next-hops.js';
 import { PortBoardReader, PortBoardWriter, type PortFacts, PortState } from '../../../shm/port-board.js';
 import { createRecordRing, RecordReader, RecordWriter } from '../../../shm/record-ring.js';
 import type { RuleReader } from '../../../shm/rule-board.js';
-import { Batch } from '../../../workers/batch.js';
-import type { ProcessContext, Stage } from '../../../workers/chain.js';
-import { DataPlane, dataPlaneMetrics } from '../../../workers/data-plane.js';
+import { ALONE, MemberState, type Members } from '../../../workers/api/members.js';
+import type { Process } from '../../../workers/api/middlebox.js';
+import { createOnLink } from '../../../workers/api/on-link.js';
+import { Timers } from '../../../workers/api/timers.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
-import { createEarlyReplies, type DataPlaneEarlyReplies, NO_EARLY_REPLIES } from '../../../workers/early-replies.js';
-import { createFragmentation, type Fragmentation } from '../../../workers/fragmentation.js';
-import { createHolds, type DataPlaneHolds } from '../../../workers/holds.js';
-import type { IdleMode } from '../../../workers/idle.js';
-import { portBoardOf } from '../../../workers/instance.js';
-import { ALONE, MemberState, type Members } from '../../../workers/members.js';
-import type { Process } from '../../../workers/middlebox.js';
-import { createOnLink } from '../../../workers/on-link.js';
+import { portBoardOf } from '../../../workers/engine/instance.js';
+import { Batch } from '../../../workers/packet/batch.js';
 import { parseMac } from '../../../workers/packet/ethernet.js';
 import { FRAME_DEFAULTS, type FrameSettings } from '../../../workers/packet/parse-link.js';
-import { createReplies, type DataPlaneReplies } from '../../../workers/replies.js';
-import { createRouter, type RoutePort } from '../../../workers/route.js';
-import { Timers } from '../../../workers/timers.js';
-import { createWire } from '../../../workers/wire.js';
+import type { ProcessContext, Stage } from '../../../workers/plane/chain.js';
+import { DataPlane, dataPlaneMetrics } from '../../../workers/plane/data-plane.js';
+import {
+  createEarlyReplies,
+  type DataPlaneEarlyReplies,
+  NO_EARLY_REPLIES,
+} from '../../../workers/plane/early-replies.js';
+import { createFragmentation, type Fragmentation } from '../../../workers/plane/fragmentation.js';
+import { createHolds, type DataPlaneHolds } from '../../../workers/plane/holds.js';
+import type { IdleMode } from '../../../workers/plane/idle.js';
+import { createReplies, type DataPlaneReplies } from '../../../workers/plane/replies.js';
+import { createRouter, type RoutePort } from '../../../workers/plane/route.js';
+import { createWire } from '../../../workers/plane/wire.js';
 import { describeFrame, frame, HOST_MAC, ROUTER_MAC } from './frames.js';
 
 /** A time in the range of coarse seconds. */

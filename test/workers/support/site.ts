@@ -7,9 +7,12 @@ import { Arena, createArena, layoutArena, type Parameters } from '../../../shm/a
 import { coarseSeconds } from '../../../shm/clock.js';
 import { createHoldBoard } from '../../../shm/hold-board.js';
 import { LogConsumer } from '../../../shm/log.js';
-import { createJournals, Journal } from '../../../shm/objects/journal.js';
-import type { StateObject } from '../../../shm/objects/object.js';
+import { createJournals, Journal } from '../../../shm/objects/core/journal.js';
+import type { StateObject } from '../../../shm/objects/core/object.js';
 import { createRuleBoard, RuleBoard, RuleReader } from '../../../shm/rule-board.js';
+import type { SharedState } from '../../../workers/api/middlebox.js';
+import type { RulesCompiler } from '../../../workers/api/rules.js';
+import { applyOptions } from '../../../workers/engine/live-values.js';
 import {
   createLocals,
   type Declaration,
@@ -17,10 +20,7 @@ import {
   type Link,
   openProcesses,
   openState,
-} from '../../../workers/chain.js';
-import { applyOptions } from '../../../workers/live-values.js';
-import type { SharedState } from '../../../workers/middlebox.js';
-import type { RulesCompiler } from '../../../workers/rules.js';
+} from '../../../workers/plane/chain.js';
 import { CLUSTER_SECRET } from '../../shm/objects/replica.js';
 import type { MemberBoards } from './member-boards.js';
 import { Plane, type PlaneOptions } from './plane.js';

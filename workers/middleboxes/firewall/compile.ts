@@ -1,6 +1,6 @@
 /** Compiles parsed rules to the program that workers run (program.ts). */
 
-import type { CompiledRules, RuleEntry, RuleProblem, RulesContext } from '../../api.js';
+import type { CompiledRules, RuleEntry, RuleProblem, RulesContext } from '../../api/api.js';
 import type { Intervals } from './intervals.js';
 import { limitWords } from './limits.js';
 import { ANY_PORT, anything, IPV4, IPV6 } from './match.js';

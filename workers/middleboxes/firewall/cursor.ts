@@ -1,6 +1,6 @@
 /** Reads tokens in order and collects problems, at most one for each place. */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 import { quote, type Token } from './tokens.js';
 
 /** Ends the current statement. The problem was already noted. */

@@ -3,7 +3,7 @@
  * name, the tokens are read as the kind that the rule needs.
  */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 import { Mistake, Problems } from './cursor.js';
 import { quote, type Token } from './tokens.js';
 import type { Kind } from './values.js';

@@ -8,7 +8,7 @@
  * that begins in the other direction. An ICMP error about a connection waits too.
  */
 
-import { type Batch, type EarlyReplies, NONE, Protocol, TcpFlag, type TcpFlowTable } from '../../api.js';
+import { type Batch, type EarlyReplies, NONE, Protocol, TcpFlag, type TcpFlowTable } from '../../api/api.js';
 import type { Judge } from './judge.js';
 import { PACKET } from './program.js';
 import { Verdict } from './rule.js';

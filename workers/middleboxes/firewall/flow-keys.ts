@@ -16,7 +16,7 @@
  * no key and are never looked up: see `isTracked`.
  */
 
-import { type Batch, Protocol, type Quoted } from '../../api.js';
+import { type Batch, Protocol, type Quoted } from '../../api/api.js';
 import { isReply, NO_QUERY, queryOf } from './icmp.js';
 
 const { ICMP, ICMPV6 } = Protocol;

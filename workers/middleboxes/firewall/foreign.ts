@@ -4,7 +4,7 @@
  * like rules is not quoted.
  */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 import type { Token } from './tokens.js';
 
 /**

@@ -3,7 +3,7 @@
  * the request is part of the key.
  */
 
-import { IcmpType, Icmpv6Type, isError as isForwardedError, Protocol } from '../../api.js';
+import { IcmpType, Icmpv6Type, isError as isForwardedError, Protocol } from '../../api/api.js';
 
 const { ICMPV6 } = Protocol;
 const { ECHO, ECHO_REPLY, TIMESTAMP, TIMESTAMP_REPLY } = IcmpType;

@@ -5,7 +5,7 @@
  * are not being decided now.
  */
 
-import type { OpenArguments } from '../../api.js';
+import type { OpenArguments } from '../../api/api.js';
 import { Ask, createLimits } from './limits.js';
 import { createLookup } from './lookup.js';
 import type { PacketWords } from './packet-words.js';

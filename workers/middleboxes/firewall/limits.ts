@@ -8,7 +8,7 @@
  * is in ticks, modulo 2^32. The length of a tick is chosen per limit.
  */
 
-import { monotonicMs } from '../../api.js';
+import { monotonicMs } from '../../api/api.js';
 import type { Limit } from './rule.js';
 
 const WHEN_FULL = 0;

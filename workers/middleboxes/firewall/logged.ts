@@ -1,6 +1,6 @@
 /** Packets that rules log, as records: one line of JSON each. */
 
-import { formatIpv4, hasPorts, type Recorder, type RecordFields } from '../../api.js';
+import { formatIpv4, hasPorts, type Recorder, type RecordFields } from '../../api/api.js';
 import { LEVEL_SHIFT, PACKET, PACKET_WORDS, RULE, VERDICT_SHIFT } from './program.js';
 import { LOG_LEVELS } from './rule.js';
 

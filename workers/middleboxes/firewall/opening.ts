@@ -31,7 +31,7 @@
  * from a ring is established by its next packets.
  */
 
-import { type Batch, Plausible, Rank, TcpFlag, type TcpFlowTable, type TcpWindow } from '../../api.js';
+import { type Batch, Plausible, Rank, TcpFlag, type TcpFlowTable, type TcpWindow } from '../../api/api.js';
 import { SlotRing } from './slot-ring.js';
 import { rankAfter } from './tcp.js';
 

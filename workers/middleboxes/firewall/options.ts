@@ -1,6 +1,6 @@
 /** Options and counters of the firewall. */
 
-import { allSites, HOT, MSS_MAX, MSS_MIN, option, rollingLosing } from '../../api.js';
+import { allSites, HOT, MSS_MAX, MSS_MIN, option, rollingLosing } from '../../api/api.js';
 import { compileRules } from './compile.js';
 
 const change = rollingLosing('connections that find no room');

@@ -1,6 +1,6 @@
 /** Converts a packet of the batch to the words that rules match (`PACKET` of program.ts). */
 
-import { type Batch, Fragment, hasPorts, Protocol } from '../../api.js';
+import { type Batch, Fragment, hasPorts, Protocol } from '../../api/api.js';
 import { NO_QUERY, queryOf } from './icmp.js';
 import { PACKET } from './program.js';
 

@@ -4,7 +4,7 @@
  * of it is valid.
  */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 import { readChainBlock, readSetBlock, skipBraces } from './blocks.js';
 import { type Chain, checkChains, type Entry, expand, RULES_MAX } from './chains.js';
 import { Cursor, Mistake, Problems, said } from './cursor.js';

@@ -7,7 +7,7 @@
  * each connection that it meets.
  */
 
-import { type Batch, Protocol, TcpFlag, type TcpFlowTable } from '../../api.js';
+import { type Batch, Protocol, TcpFlag, type TcpFlowTable } from '../../api/api.js';
 import type { Judge } from './judge.js';
 import { PACKET } from './program.js';
 import { Verdict } from './rule.js';

@@ -3,7 +3,7 @@
  * configuration.
  */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 import { Cursor, Mistake, type Problems, said } from './cursor.js';
 import type { Defined, Reading } from './defined.js';
 import type { Intervals } from './intervals.js';

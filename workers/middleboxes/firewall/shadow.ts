@@ -4,7 +4,7 @@
  * packet too, and the lookup finds it quickly among thousands.
  */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 import type { Entry } from './chains.js';
 import { type Intervals, intersection } from './intervals.js';
 import { createLookup, type Lookup } from './lookup.js';

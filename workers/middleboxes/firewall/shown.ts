@@ -1,6 +1,6 @@
 /** Connections as `show flows` prints them. */
 
-import { type FlowView, formatIpv4, formatIpv6, Protocol, portNumber } from '../../api.js';
+import { type FlowView, formatIpv4, formatIpv6, Protocol, portNumber } from '../../api/api.js';
 
 const STATES = ['new', 'established', 'closing', 'closed'];
 /**

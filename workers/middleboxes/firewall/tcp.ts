@@ -14,7 +14,7 @@
  * order of their records.
  */
 
-import { Rank, TcpFlag } from '../../api.js';
+import { Rank, TcpFlag } from '../../api/api.js';
 
 const { ACK, FIN, RST, SYN } = TcpFlag;
 const { NEW, ESTABLISHED, CLOSING, CLOSED } = Rank;

@@ -1,6 +1,6 @@
 /** Splits a rule file into tokens with their positions. */
 
-import type { RuleProblem } from '../../api.js';
+import type { RuleProblem } from '../../api/api.js';
 
 export interface Token {
   readonly kind: 'word' | 'name' | 'string' | 'mark' | 'end';

@@ -1,6 +1,6 @@
 /** Names that stand for numbers in rules, as in nftables. */
 
-import { Unreachable } from '../../api.js';
+import { Unreachable } from '../../api/api.js';
 
 /** Connection states of a packet, as bits. */
 export const State = { NEW: 1, ESTABLISHED: 2, RELATED: 4, INVALID: 8, UNTRACKED: 16 } as const;

@@ -4,7 +4,7 @@
  * can cause alerts, so each worker limits their rate.
  */
 
-import { type MiddleboxLog, portNumber, type Recorder, type RecordFields, recordKind, unixMs } from '../../api.js';
+import { type MiddleboxLog, portNumber, type Recorder, type RecordFields, recordKind, unixMs } from '../../api/api.js';
 import { ADDRESS_WORDS, DESTINATION, END_WORDS, formatEnd, LINK, SOURCE, vlansOf } from './ends.js';
 
 export interface Signature {

@@ -6,7 +6,7 @@
  *     program   count; by prefix: address words, mask words
  */
 
-import { NONE, parseIpv4, parseIpv6, type RuleEntry, type RuleProblem, type RulesCompiler } from '../../api.js';
+import { NONE, parseIpv4, parseIpv6, type RuleEntry, type RuleProblem, type RulesCompiler } from '../../api/api.js';
 import { ADDRESS_WORDS, putIpv4 } from './ends.js';
 
 const PREFIX_WORDS = 2 * ADDRESS_WORDS;

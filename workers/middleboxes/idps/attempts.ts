@@ -36,7 +36,7 @@ import {
   seeded,
   struct,
   type Writer,
-} from '../../api.js';
+} from '../../api/api.js';
 import { ADDRESS_WORDS, DESTINATION, LINK, SOURCE } from './ends.js';
 import { SERVICE_WORDS, Services } from './services.js';
 

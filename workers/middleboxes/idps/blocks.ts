@@ -19,7 +19,7 @@ import {
   portNumber,
   type RecordFields,
   rawPort,
-} from '../../api.js';
+} from '../../api/api.js';
 import { SIGNATURES } from './alert.js';
 import { parsePrefix, putMask } from './allow-list.js';
 import { ADDRESS_WORDS, formatEnd, isIpv4, LINK, parseLink, SOURCE_WORDS, vlansOf } from './ends.js';

@@ -3,7 +3,7 @@
  * form that IPv6 gives it (RFC 4291 §2.5.5.2), so that one table holds both.
  */
 
-import { type Batch, formatIpv4, formatIpv6, NONE, packetKeys } from '../../api.js';
+import { type Batch, formatIpv4, formatIpv6, NONE, packetKeys } from '../../api/api.js';
 
 /** Offsets of the ends in `words`. */
 export const SOURCE = 0;

@@ -40,7 +40,7 @@ import {
   sourcePort,
   TcpFlag,
   upperNumber,
-} from '../../api.js';
+} from '../../api/api.js';
 import { type Attempts, Did } from './attempts.js';
 import { ADDRESS_WORDS, DESTINATION, END_WORDS, type Ends, LINK, putIpv4, SOURCE } from './ends.js';
 import { ANSWERED, ATTEMPTED, PROBED, REFUSED, type ScanDetector } from './scan.js';

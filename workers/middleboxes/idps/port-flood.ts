@@ -8,7 +8,7 @@
  * Windows are consecutive and do not overlap.
  */
 
-import { type Batch, type CounterVector, destinationPort, NONE, Protocol, portNumber } from '../../api.js';
+import { type Batch, type CounterVector, destinationPort, NONE, Protocol, portNumber } from '../../api/api.js';
 import type { Alerts } from './alert.js';
 import { Signature } from './alert.js';
 import type { Blocks } from './blocks.js';

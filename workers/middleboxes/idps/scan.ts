@@ -35,7 +35,7 @@
  * a host at once.
  */
 
-import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api.js';
+import { type Batch, type KeyedHyperLogLogs, NONE } from '../../api/api.js';
 import { type Alerts, Signature } from './alert.js';
 import { putMask } from './allow-list.js';
 import type { Blocks } from './blocks.js';

@@ -12,7 +12,7 @@
  * next connection.
  */
 
-import type { SketchHash } from '../../api.js';
+import type { SketchHash } from '../../api/api.js';
 import { ADDRESS_WORDS, LINK } from './ends.js';
 
 const BUCKETS = 1 << 15;

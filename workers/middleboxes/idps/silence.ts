@@ -11,7 +11,7 @@
  * goes cannot switch detection off either.
  */
 
-import type { Members } from '../../api.js';
+import type { Members } from '../../api/api.js';
 
 const STEADY_S = 30;
 

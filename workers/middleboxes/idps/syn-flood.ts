@@ -15,7 +15,7 @@
  * filter is full. Then the SYNs that pass are counted, and an alarm is logged.
  */
 
-import { type Batch, type CounterVector, destinationPort, Protocol, TcpFlag } from '../../api.js';
+import { type Batch, type CounterVector, destinationPort, Protocol, TcpFlag } from '../../api/api.js';
 import type { Alerts } from './alert.js';
 import { Signature } from './alert.js';
 import { ADDRESS_WORDS, DESTINATION, END_WORDS, type Ends, LINK } from './ends.js';

@@ -9,7 +9,7 @@
  * found some seconds later, by the silence of the hosts that it tried.
  */
 
-import { destinationPort, NONE, Protocol, sourcePort } from '../../api.js';
+import { destinationPort, NONE, Protocol, sourcePort } from '../../api/api.js';
 import { type Attempts, Did } from './attempts.js';
 import { DESTINATION, END_WORDS, SOURCE } from './ends.js';
 import { REFUSED, type ScanDetector } from './scan.js';

@@ -17,7 +17,7 @@ import {
   recordKind,
   type TimerCallback,
   unixMs,
-} from '../../api.js';
+} from '../../api/api.js';
 
 const WORDS = 6;
 const NAMES: Readonly<Record<number, string>> = { 1: 'ICMP', 6: 'TCP', 17: 'UDP' };

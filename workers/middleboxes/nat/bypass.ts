@@ -3,7 +3,7 @@
  * few, so the search is linear.
  */
 
-import type { Prefix } from '../../api.js';
+import type { Prefix } from '../../api/api.js';
 
 /** Returns a function that tests whether a raw address is in a network. Made once per worker. */
 export function createMatcher(prefixes: readonly Prefix[]): (address: number) => boolean {

@@ -10,7 +10,7 @@
  * worker saw.
  */
 
-import { type Batch, destinationPort } from '../../api.js';
+import { type Batch, destinationPort } from '../../api/api.js';
 
 /** What a worker knows about the connection of a packet. */
 export const Known = { NOTHING: 0, SAME: 1, OTHER: 2, MANY: 3 } as const;

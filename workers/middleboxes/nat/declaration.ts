@@ -10,7 +10,7 @@ import {
   MSS_MIN,
   option,
   rollingLosing,
-} from '../../api.js';
+} from '../../api/api.js';
 
 const leases = allSites('blocks of ports are leased to sites by their place between these two');
 

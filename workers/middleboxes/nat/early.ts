@@ -24,7 +24,7 @@ import {
   type Quoted,
   sourcePort,
   TcpFlag,
-} from '../../api.js';
+} from '../../api/api.js';
 import type { Filter } from './filter.js';
 
 const { TCP, UDP } = Protocol;

@@ -3,7 +3,7 @@
  * packets that the batch lookup does not cover.
  */
 
-import { type NatBinding, NONE, portAndProtocol } from '../../api.js';
+import { type NatBinding, NONE, portAndProtocol } from '../../api/api.js';
 
 export interface Endpoints {
   /** Raw address of the endpoint found last. `port` is its port. */

@@ -1,8 +1,8 @@
 /**
  * Filtering by remote (RFC 4787 REQ-8, RFC 5382 REQ-3). A packet from outside passes only if the
  * inside endpoint has sent to its address, or to its address and port. Sessions record that
- * (shm/objects/nat-sessions.ts). Like bindings, they are made and refreshed only by packets from
- * inside, at any site.
+ * (shm/objects/nat/nat-sessions.ts). Like bindings, they are made and refreshed only by packets
+ * from inside, at any site.
  *
  * **TCP** is followed per session (lifetimes.ts). With `address-and-port-dependent`, a session is a
  * connection. Only one kind of packet from outside changes a session: a FIN or RST within the
@@ -13,9 +13,9 @@
  * resets are translated and change nothing.
  *
  * **A level** that is not in force drops nothing. This is the case while sites still differ
- * (shm/objects/filter-level.ts). Its sessions are made for later. When it comes into force, older
- * bindings may lack sessions. Packets to these pass without one (`unfiltered`) until the binding
- * ends, or until the longest idle time of a binding of that protocol has passed.
+ * (shm/objects/nat/filter-level.ts). Its sessions are made for later. When it comes into force,
+ * older bindings may lack sessions. Packets to these pass without one (`unfiltered`) until the
+ * binding ends, or until the longest idle time of a binding of that protocol has passed.
  *
  * **An unsolicited SYN** is never answered (RFC 5382 REQ-4). If the inside then sends a SYN to its
  * source, the next one from there passes, and the open is simultaneous.
@@ -40,7 +40,7 @@ import {
   NatRank as Rank,
   sourcePort,
   TcpFlag,
-} from '../../api.js';
+} from '../../api/api.js';
 import type { COUNTERS } from './declaration.js';
 import { createLifetimes, type LifetimeOptions, walkedSlots } from './lifetimes.js';
 

@@ -5,7 +5,7 @@
  * comes into force at all sites.
  */
 
-import { FILTERINGS } from '../../api.js';
+import { FILTERINGS } from '../../api/api.js';
 import { createFilter, type Filter, type FilterParts } from './filter.js';
 
 const BY_ADDRESS = FILTERINGS.indexOf('address-dependent');

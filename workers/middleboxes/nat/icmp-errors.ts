@@ -16,7 +16,7 @@ import {
   rewriteDestination,
   rewriteSource,
   sourcePort,
-} from '../../api.js';
+} from '../../api/api.js';
 import type { COUNTERS } from './declaration.js';
 import type { NatEarlyReplies } from './early.js';
 import type { Endpoints } from './endpoints.js';

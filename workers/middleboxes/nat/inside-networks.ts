@@ -6,7 +6,7 @@
  * every source is accepted.
  */
 
-import { formatIpv4, type OnLink, OptionError, type Prefix, type StaticMapping } from '../../api.js';
+import { formatIpv4, type OnLink, OptionError, type Prefix, type StaticMapping } from '../../api/api.js';
 import { createMatcher } from './bypass.js';
 
 interface InsideOptions {

@@ -12,9 +12,10 @@
  * | anything else from inside                  | stays                                      | of its state |
  *
  * **An answer** is a packet of the responder that was translated at any site.
- * shm/objects/answers.ts describes how the other sites learn of it. Until it is answered, a binding
- * stays half-open whatever the inside sends: it counts against the quota and has the opening timer.
- * An answer refreshes nothing. A reset is not an answer, because nobody accepted the connection.
+ * shm/objects/table/answers.ts describes how the other sites learn of it. Until it is answered, a
+ * binding stays half-open whatever the inside sends: it counts against the quota and has the
+ * opening timer. An answer refreshes nothing. A reset is not an answer, because nobody accepted the
+ * connection.
  *
  * **Several connections** of one inside endpoint share a binding, at any sites. The end of one must
  * not end another that is idle. So a binding that is seen to carry a second connection becomes
@@ -44,7 +45,7 @@ import {
   portNumber,
   NatRank as Rank,
   TcpFlag,
-} from '../../api.js';
+} from '../../api/api.js';
 import { type Connections, Known } from './connections.js';
 
 const { TCP, UDP } = Protocol;

@@ -1,9 +1,9 @@
 /**
  * Ends connections that lost their external port. Before two sites heard of each other, they bound
  * one port to two endpoints, or one endpoint to two ports. The state objects settle which binding
- * stays (shm/objects/nat-tables.ts). The server then receives packets of the connection from a port
- * that it does not know, or none. So the NAT answers the inside host's next packet, which is faster
- * than a timeout:
+ * stays (shm/objects/nat/nat-tables.ts). The server then receives packets of the connection from a
+ * port that it does not know, or none. So the NAT answers the inside host's next packet, which is
+ * faster than a timeout:
  *
  * | packet from inside                             | answer                                                     |
  * | ---------------------------------------------- | ---------------------------------------------------------- |
@@ -29,7 +29,7 @@ import {
   type Replies,
   TcpFlag,
   Unreachable,
-} from '../../api.js';
+} from '../../api/api.js';
 import type { Connections } from './connections.js';
 
 const { TCP, UDP } = Protocol;

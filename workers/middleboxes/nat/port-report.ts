@@ -1,6 +1,6 @@
 /** Logs how external ports are chosen, if that differs from the configured `allocation`. */
 
-import type { ALLOCATIONS } from '../../api.js';
+import type { ALLOCATIONS } from '../../api/api.js';
 
 interface Ports {
   readonly allocation: (typeof ALLOCATIONS)[number];

@@ -1,6 +1,6 @@
 /** Bindings and sessions as `show flows` prints them. */
 
-import { type FlowView, formatIpv4, type NatEntry, type NatSession, type StaticMapping } from '../../api.js';
+import { type FlowView, formatIpv4, type NatEntry, type NatSession, type StaticMapping } from '../../api/api.js';
 
 const STATES = ['new', 'answered', 'established', 'closing', 'closed', 'shared'];
 

@@ -5,7 +5,7 @@
  * digest, so it never passes a NAT.
  */
 
-import { type Batch, type NatBinding, portAndProtocol, rewriteDestination, rewriteSource } from '../../api.js';
+import { type Batch, type NatBinding, portAndProtocol, rewriteDestination, rewriteSource } from '../../api/api.js';
 import type { COUNTERS } from './declaration.js';
 import type { Endpoints } from './endpoints.js';
 

@@ -1,10 +1,10 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { Phase } from '../../../../shm/control.js';
-import type { FlowView } from '../../../../workers/middlebox.js';
+import type { FlowView } from '../../../../workers/api/middlebox.js';
+import type { RecordFields } from '../../../../workers/api/records.js';
 import { renderLogged } from '../../../../workers/middleboxes/firewall/logged.js';
 import { shownConnection } from '../../../../workers/middleboxes/firewall/shown.js';
-import type { RecordFields } from '../../../../workers/records.js';
 import { timerOf } from '../../../support/idle.js';
 import { FirewallSite } from '../../support/firewall-site.js';
 import { frame, seal } from '../../support/frames.js';

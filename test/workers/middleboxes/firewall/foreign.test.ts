@@ -4,10 +4,10 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { suggestion } from '../../../../conf/suggest.js';
 import { validate } from '../../../../conf/validate.js';
+import type { RulesCompiler } from '../../../../workers/api/rules.js';
 import { compileRules } from '../../../../workers/middleboxes/firewall/compile.js';
 import { compileAllowList } from '../../../../workers/middleboxes/idps/allow-list.js';
-import { keyLine, newKey } from '../../../../workers/replication/cluster-key.js';
-import type { RulesCompiler } from '../../../../workers/rules.js';
+import { keyLine, newKey } from '../../../../workers/replication/wire/cluster-key.js';
 
 const PORTS = ['inside', 'outside'];
 /** So many characters of a secret that follow each other are not shown. */

@@ -4,8 +4,8 @@
 
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import type { FlowTable } from '../../../../shm/objects/flow-table.js';
-import { idleExpiry } from '../../../../shm/objects/idle-expiry.js';
+import type { FlowTable } from '../../../../shm/objects/flow/flow-table.js';
+import { idleExpiry } from '../../../../shm/objects/table/idle-expiry.js';
 import { scaled } from '../../../support/scale.js';
 import { FirewallSite } from '../../support/firewall-site.js';
 import { frame6 } from '../../support/frames6.js';

@@ -3,7 +3,7 @@
  * sets, as tokens.
  */
 
-import type { RuleProblem } from '../../../api.js';
+import type { RuleProblem } from '../../../api/api.js';
 import { type Comment, quote, type Token, tokenize } from '../tokens.js';
 
 /** A rule, or another line of a chain. */

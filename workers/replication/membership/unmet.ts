@@ -1,0 +1,36 @@
+/**
+ * Members that may have state that this instance lacks. They were not heard when it began without a
+ * member's state, or the donor of its snapshot lacked their state. Once such a member is heard and
+ * has state, the instance needs a snapshot of it: units that every member had while this instance
+ * was away were pruned, so they are not sent again. A member that is joining when it is heard takes
+ * the state of others itself.
+ */
+
+import { type AckBoard, PeerRecord } from '../../../shm/ack-board.js';
+import type { MemberTable } from '../../../shm/members.js';
+
+export class Unmet {
+  readonly slots: Set<number>;
+  private readonly peer = new PeerRecord();
+
+  constructor(slots: Iterable<number>) {
+    this.slots = new Set(slots);
+  }
+
+  /**
+   * The slots among these that are heard for the first time and have state; each is returned once.
+   * `now`: `monotonicMs()`.
+   */
+  met(board: AckBoard, members: MemberTable, silentMs: number, now: number): number[] {
+    const { slots, peer } = this;
+    const met: number[] = [];
+    for (const slot of slots) {
+      peer.floats.fill(0);
+      board.readPeer(slot, peer);
+      if (members.isMember(slot) && (peer.incarnation === 0 || now - peer.heardAt > silentMs)) continue;
+      slots.delete(slot);
+      if (members.isMember(slot) && !peer.isJoining) met.push(slot);
+    }
+    return met;
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Which incarnation of a member its messages are believed to come from.
+ *
+ * A message *answers* us if it echoes a datagram of this start of ours that is later than every one
+ * that the present incarnation has echoed. An incarnation that ended before the present one began
+ * cannot have received that datagram, so no recorded or delayed message of it answers us. This is
+ * the proof of freshness. It does not depend on any clock, and needs no field of its own.
+ *
+ * | present incarnation        | a later incarnation is believed | an earlier one is believed          |
+ * | -------------------------- | ------------------------------- | ----------------------------------- |
+ * | none                       | at once                         | if it answers us                    |
+ * | has never answered us      | at once                         | if the present one is silent, and it answers us or is heard several times |
+ * | has answered us            | if it answers us                | if it answers us and the present one is silent |
+ *
+ * The present incarnation that has never answered us may itself be a recording, so a real member
+ * can replace it without a proof: otherwise two members that both believe recordings would each
+ * wait for the other's answer. An incarnation that ended is never believed again.
+ *
+ * A believed incarnation is admitted only after the one before it is closed (closing.ts).
+ */
+
+import type { LifeRecord } from '../../../shm/board-records.js';
+import type { ReplicationSettings } from '../settings.js';
+
+/** An earlier incarnation that does not answer us is believed at this number of messages. */
+const MESSAGES_MIN = 4;
+/** Of messages closer together than this part of the keepalive interval, only one counts. */
+const SPACING = 1 / 2;
+
+export const Belief = {
+  /** The present incarnation. */
+  PRESENT: 0,
+  /** A new one, present from now on. */
+  NEW: 1,
+  /** Known to be next, once the one before it is closed. */
+  WAITING: 2,
+  /** Ended, or earlier than what is known. */
+  NOT: 3,
+} as const;
+export type Belief = (typeof Belief)[keyof typeof Belief];
+
+interface Candidate {
+  incarnation: number;
+  messages: number;
+  heardAt: number;
+}
+
+export class Lives {
+  private readonly settings: ReplicationSettings;
+  private readonly candidates: readonly Candidate[];
+
+  constructor(settings: ReplicationSettings) {
+    this.settings = settings;
+    this.candidates = Array.from({ length: settings.slots }, () => ({ incarnation: 0, messages: 0, heardAt: 0 }));
+  }
+
+  /**
+   * Judges a message of the member's incarnation `incarnation`, heard at `now` (ms). `heardAt`:
+   * when a believed one was last heard (ms). `answered`: whether the present incarnation has
+   * answered us. `answers`: whether this message does.
+   */
+  judge(
+    member: number,
+    life: LifeRecord,
+    incarnation: number,
+    heardAt: number,
+    now: number,
+    answered: boolean,
+    answers: boolean,
+  ): Belief {
+    const candidate = this.candidates[member];
+    if (incarnation === life.current) {
+      candidate.messages = 0;
+      return Belief.PRESENT;
+    }
+    if (incarnation === life.former || life.isOver(incarnation)) return Belief.NOT;
+    if (incarnation === life.pending) {
+      candidate.messages = 0;
+      return Belief.WAITING;
+    }
+    const isLater = incarnation > Math.max(life.current, life.former, life.pending);
+    if (isLater && (answers || life.current === 0 || !answered)) {
+      candidate.messages = 0;
+      return Belief.NEW;
+    }
+    if (now - heardAt <= this.settings.silentMs) return Belief.NOT;
+    if (answers) return Belief.NEW;
+    if (life.current === 0 || answered) return Belief.NOT;
+    if (candidate.messages === 0 || candidate.incarnation !== incarnation) {
+      candidate.incarnation = incarnation;
+      candidate.messages = 1;
+      candidate.heardAt = now;
+    } else if (now - candidate.heardAt >= this.settings.keepaliveMs * SPACING) {
+      candidate.messages++;
+      candidate.heardAt = now;
+    }
+    return candidate.messages >= MESSAGES_MIN ? Belief.NEW : Belief.NOT;
+  }
+}
