@@ -23,7 +23,7 @@ export interface OptionChange {
   readonly to: unknown;
 }
 
-export interface Changes {
+interface Changes {
   readonly changes: readonly OptionChange[];
   /** Number of options that are the same. */
   readonly unchanged: number;

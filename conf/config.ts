@@ -13,9 +13,9 @@ export interface MemberConfig {
   readonly slot: number;
 }
 
-export type MembershipConfig = Readonly<WrittenConfig['cluster']['membership']>;
+type MembershipConfig = Readonly<WrittenConfig['cluster']['membership']>;
 
-export interface ClusterConfig {
+interface ClusterConfig {
   readonly id: string;
   readonly membership: MembershipConfig;
   /**
@@ -43,7 +43,7 @@ export interface AfXdpPortConfig {
   readonly next_hop6?: string | undefined;
 }
 
-export interface PcapPortConfig {
+interface PcapPortConfig {
   readonly name: string;
   readonly in?: string | undefined;
   readonly out?: string | undefined;
@@ -59,7 +59,7 @@ export type AfXdpConfig = Readonly<Extract<WrittenIo, { driver: 'af_xdp' }>> & {
 export type PcapConfig = Readonly<Extract<WrittenIo, { driver: 'pcap' }>> & {
   readonly ports: readonly PcapPortConfig[];
 };
-export type PacketIoConfig = AfXdpConfig | PcapConfig;
+type PacketIoConfig = AfXdpConfig | PcapConfig;
 
 export interface Config {
   /** Absolute path of the file. */

@@ -43,7 +43,7 @@ const SOCKET_PATH_BYTES_MAX = 107;
 /**
  * Maximum number of state objects of a cluster. Each takes one multicast group after the first.
  */
-export const OBJECTS_MAX = 256;
+const OBJECTS_MAX = 256;
 
 function problem(path: Path, message: string): Problem {
   return { path, at: 'value', message };

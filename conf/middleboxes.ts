@@ -57,7 +57,7 @@ export interface ResolvedMiddlebox {
  * port: its index. addresses, prefixes and mappings: raw words. rules: their text or file. Other
  * kinds: as written.
  */
-export type ResolvedOption =
+type ResolvedOption =
   | number
   | string
   | boolean
@@ -139,7 +139,7 @@ function optionsSchema({ options }: MiddleboxDeclaration) {
 }
 
 /** What the resolution of options depends on. */
-export interface OptionContext {
+interface OptionContext {
   /** The ports' names, in the order of their indices. */
   readonly ports: readonly string[];
   /** Maximum number of other members at present. */

@@ -151,4 +151,4 @@ export interface WrittenConfig {
   readonly records: z.output<typeof recordsSchema>;
 }
 
-export type WrittenPort = z.output<typeof afXdpPortSchema> | z.output<typeof pcapPortSchema>;
+type WrittenPort = z.output<typeof afXdpPortSchema> | z.output<typeof pcapPortSchema>;

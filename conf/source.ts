@@ -16,7 +16,7 @@ import {
 import type { Path, Problem } from './problem.js';
 
 /** A problem of the YAML itself, at an offset of the text rather than at a setting. */
-export interface SyntaxProblem {
+interface SyntaxProblem {
   readonly offset: number;
   readonly message: string;
 }

@@ -12,7 +12,7 @@ import type { Path, Problem } from './problem.js';
 import { type Driver, type SectionName, sections, type WrittenConfig } from './schema.js';
 import { suggestion } from './suggest.js';
 
-export type Validated =
+type Validated =
   | { readonly written: WrittenConfig; readonly problems?: undefined }
   | { readonly problems: Problem[]; readonly written?: undefined };
 

@@ -29,6 +29,7 @@ import { loadChain } from '../workers/plane/load.js';
 import type { ClusterKey } from '../workers/replication/wire/cluster-key.js';
 import type { Circle } from '../workers/snapshot/handshake.js';
 import type { SnapshotServer } from '../workers/snapshot/server.js';
+import { COMMANDS } from './admin/commands/index.js';
 import { reloadedLines } from './admin/commands/reload.js';
 import { AdminServer } from './admin/server.js';
 import { counted } from './base/counted.js';
@@ -130,7 +131,7 @@ export class Daemon implements Running {
     const keys = keyFile === null ? null : await readKeyFileInTime(keyFile);
     const chain = await loadChain(planMiddleboxes(written), written.shared);
     const starting = new StartingSource(written);
-    const admin = await AdminServer.listen(written.admin.socket, starting.source, { log });
+    const admin = await AdminServer.listen(written.admin.socket, starting.source, { commands: COMMANDS, log });
     let ports: OpenPorts | null = null;
     try {
       ports = openPorts(written, chain);

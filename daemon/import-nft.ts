@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import type { ImportOptions, LeftOut } from '../workers/middleboxes/firewall/import/import-nft.js';
 import type { Command } from './admin/command.js';
-import { UsageError } from './admin/command.js';
+import { UsageError } from './base/command-errors.js';
 import { readRegularFile } from './base/read-file.js';
 
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
@@ -26,7 +26,7 @@ export const IMPORT_NFT: Omit<Command, 'run'> = {
   ],
 };
 
-export interface ImportResult {
+interface ImportResult {
   readonly rules: string;
   /** Lines for people. */
   readonly report: readonly string[];

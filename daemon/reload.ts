@@ -29,7 +29,7 @@ import type { RecordLog } from './watch/record-log.js';
 type Keys = Awaited<ReturnType<typeof readKeyFileInTime>>;
 
 /** The part of the daemon that a reload changes. */
-export interface Reloadable {
+interface Reloadable {
   /** The values in use. */
   config: Config;
   readonly instance: Instance;

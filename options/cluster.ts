@@ -9,17 +9,17 @@ import { allSites, HOT, option, ROLLING } from './option.js';
  */
 export const MEMBERS_MAX = 64;
 /** Messages carry member ids in 16 bits. */
-export const MEMBER_ID_MAX = 65_535;
+const MEMBER_ID_MAX = 65_535;
 /**
  * With less, a state message could not carry its header, a vector of all members, and the largest
  * record.
  */
-export const MTU_BYTES_MIN = 1280;
+const MTU_BYTES_MIN = 1280;
 /**
  * The largest jumbo frame in use. Larger messages would be fragmented, and one lost fragment loses
  * the whole message.
  */
-export const MTU_BYTES_MAX = 9216;
+const MTU_BYTES_MAX = 9216;
 
 /** A member of `cluster.members`, as written. */
 export interface WrittenMember {
@@ -141,7 +141,7 @@ export const TRANSPORT = {
  * Four keepalives in a row may be lost before a member counts as silent
  * (workers/replication/settings.ts: `silentMs`).
  */
-export const KEEPALIVE_MS_MAX = 1000;
+const KEEPALIVE_MS_MAX = 1000;
 
 export const REPLICATION = {
   ack_delay_ms: option.count('How long an acknowledgement may wait for a message to travel with.', 5, {

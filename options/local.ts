@@ -9,7 +9,7 @@ import { allSites, HOT, option } from './option.js';
  * A worker is a thread slot. Lock words hold slots in one byte, including those of the send and the
  * receive thread.
  */
-export const WORKERS_MAX = 128;
+const WORKERS_MAX = 128;
 const CORE_MAX = 1023;
 
 export const THREADS = {

@@ -20,7 +20,7 @@ import type { Unit } from './units.js';
  */
 export type ChangeKind = 'hot' | 'rolling' | 'all-sites';
 
-export interface Change {
+interface Change {
   readonly kind: ChangeKind;
   /** Only for `all-sites`. */
   readonly reason?: string;
@@ -55,7 +55,7 @@ export interface StaticMapping {
 }
 
 /** The type of an option's value in a program, by kind. */
-export interface OptionTypes {
+interface OptionTypes {
   /** Name of a port of the configuration, resolved to its index. */
   port: number;
   /**

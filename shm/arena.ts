@@ -29,7 +29,7 @@ const FORMAT = 1;
  *     3   members compare a hash of the meaning alone
  *     4   records of NAT bindings name the external address and port
  */
-export const STATE_FORMAT = 4;
+const STATE_FORMAT = 4;
 
 export type Parameters = Readonly<Record<string, unknown>>;
 
@@ -53,7 +53,7 @@ export interface ArenaObject {
 /** First 8 bytes of a SHA-256, as two words. */
 export type Hash64 = readonly [number, number];
 
-export interface ArenaLayout {
+interface ArenaLayout {
   readonly bytes: number;
   /**
    * Hash of the meaning and of every object's shape and size. The threads of one instance compare

@@ -33,7 +33,7 @@ export const ThreadState = { ABSENT: 0, STARTING: 1, READY: 2, STOPPED: 3, FAILE
 export type ThreadState = (typeof ThreadState)[keyof typeof ThreadState];
 export const THREAD_STATE_NAMES = ['absent', 'starting', 'ready', 'stopped', 'failed'] as const;
 
-export interface Place {
+interface Place {
   readonly core: number;
   readonly tid: number;
   readonly worker: number;

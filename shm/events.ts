@@ -20,7 +20,7 @@ const { tail: TAIL, head: HEAD, lost: LOST } = CONTROL.at;
 const HEADER_BYTES = 3;
 const TEXT_BYTES_MAX = 2048;
 
-export const EVENT_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+const EVENT_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type EventLevel = (typeof EVENT_LEVELS)[number];
 
 /** What a line contains beside its text, for programs that read the log. */
@@ -28,7 +28,7 @@ export interface EventFields {
   readonly [name: string]: string | number | boolean | EventFields;
 }
 
-export interface Event {
+interface Event {
   readonly level: EventLevel;
   readonly text: string;
   readonly fields?: EventFields;

@@ -20,7 +20,6 @@ const HEADER = struct({ kind: 1, low: 1, high: 1 });
 const TWO_32 = 2 ** 32;
 
 export const RECORD_WORDS_MAX = 1024;
-export const RECORD_KINDS_MAX = 0x7fff;
 
 /** Memory for at least `words` words of records, headers included. */
 export function createRecordRing(words: number): SharedArrayBuffer {

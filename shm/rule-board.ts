@@ -69,7 +69,7 @@ function countsAt(version: number, workers: number, worker: number): number {
   return ((version & 1) * workers + worker) * RULE_ENTRIES_MAX * COUNTS;
 }
 
-export interface RuleCount {
+interface RuleCount {
   packets: number;
   bytes: number;
 }

@@ -20,7 +20,7 @@ export class CommandError extends Error {
 /** No instance can be reached; `cause` has the error's code. */
 export class UnreachableError extends Error {}
 
-export interface AskOptions {
+interface AskOptions {
   /** Fails if the instance sends nothing for this time. Absent: no limit. */
   readonly silence_ms?: number | undefined;
   /** Called with the state of the instance, if the answer reports it. */

@@ -1,6 +1,7 @@
 /** Commands, and how to parse a line into a call of one. */
 
 import { suggestion } from '../../conf/suggest.js';
+import { printable, UsageError } from '../base/command-errors.js';
 import type { AdminSource } from '../views/source.js';
 import type { Answer, Format } from './answer.js';
 
@@ -23,12 +24,6 @@ export interface Call {
   /** All commands, for `help`. */
   readonly commands: readonly Command[];
 }
-
-/** The command line has a syntax error. */
-export class UsageError extends Error {}
-
-/** The command is valid, but the instance did not do what it asks for. */
-export class FailedError extends Error {}
 
 export interface ParsedLine {
   readonly command: Command;
@@ -80,12 +75,6 @@ function unknown(words: readonly string[], commands: readonly Command[]): string
   }
   const names = commands.flatMap((command) => [command.name, command.name.split(' ')[0]]);
   return `unknown command "${printable(first)}"${suggestion(first, names) || '; try help'}`;
-}
-
-/** Makes foreign text safe for an answer: at most 40 characters, one line, printable ASCII. */
-export function printable(text: string): string {
-  const short = text.length > 40 ? `${text.slice(0, 37)}...` : text;
-  return short.replace(/[^\x20-\x7e]/g, '?');
 }
 
 /** For commands without arguments. Throws a `UsageError`. */

@@ -6,9 +6,10 @@
 
 import type { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FailedError, UsageError } from '../base/command-errors.js';
 import type { AdminSource } from '../views/source.js';
 import { render } from './answer.js';
-import { type Command, FailedError, type ParsedLine, parseLine, UsageError } from './command.js';
+import { type Command, type ParsedLine, parseLine } from './command.js';
 import { type ErrorCode, errorLine, escapeLine, okLine, REQUEST_BYTES_MAX } from './protocol.js';
 
 export interface ConnectionOptions {

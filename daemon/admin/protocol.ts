@@ -43,7 +43,7 @@ export function escapeLine(line: string): string {
   return /^(?: |OK|ERR)/.test(line) ? ` ${line}` : line;
 }
 
-export type Received =
+type Received =
   | { readonly kind: 'line'; readonly text: string }
   | { readonly kind: 'ok'; readonly state: LifecycleState | null }
   | { readonly kind: 'error'; readonly code: string; readonly message: string };

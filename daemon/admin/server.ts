@@ -7,12 +7,11 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { AdminSource } from '../views/source.js';
 import type { Command } from './command.js';
-import { COMMANDS } from './commands/index.js';
 import { type AdminLog, Connection, type ConnectionOptions, farewell } from './connection.js';
 import { errorLine } from './protocol.js';
 
 export interface AdminServerOptions {
-  readonly commands?: readonly Command[];
+  readonly commands: readonly Command[];
   readonly log?: AdminLog;
   readonly connections?: number;
   readonly idle_ms?: number;
@@ -35,7 +34,7 @@ export class AdminServer {
   private readonly connections = new Set<Connection>();
 
   /** Listens at `path`. Rejects with the cause and a remedy. */
-  static async listen(path: string, source: AdminSource, options: AdminServerOptions = {}): Promise<AdminServer> {
+  static async listen(path: string, source: AdminSource, options: AdminServerOptions): Promise<AdminServer> {
     await removeStaleSocket(path);
     const admin = new AdminServer(path, source, options);
     await admin.open();
@@ -46,7 +45,7 @@ export class AdminServer {
     this.path = path;
     const connection: ConnectionOptions = {
       source,
-      commands: options.commands ?? COMMANDS,
+      commands: options.commands,
       log: options.log ?? SILENT,
       idle_ms: options.idle_ms ?? IDLE_MS,
       stall_ms: options.stall_ms ?? STALL_MS,

@@ -10,7 +10,7 @@ import { type Logger, pino } from 'pino';
 
 export type Log = Logger;
 
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export type LogForm = 'text' | 'journal' | 'json';
@@ -33,7 +33,7 @@ export function createLog(level: LogLevel, form: LogForm = formOf(STDERR), sink:
   return pino(options, { write: (line: string) => sink.write(write(JSON.parse(line))) });
 }
 
-export interface LogSink {
+interface LogSink {
   write(line: string): void;
 }
 

@@ -60,7 +60,7 @@ export async function settledWithin(msMax: number, name: string, work: Promise<u
 }
 
 /** Gives `work` up. It is unanswered until it settles. */
-export function giveUp(name: string, work: Promise<unknown>): void {
+function giveUp(name: string, work: Promise<unknown>): void {
   waiting.set(work, name);
   const answered = (): void => void waiting.delete(work);
   work.then(answered, answered);

@@ -18,19 +18,19 @@ import { findingsOf, placedProblem, problemText } from './rules-text.js';
 
 export type { Config } from '../../conf/config.js';
 
-export type LoadedConfig =
+type LoadedConfig =
   | { readonly config: Config; readonly notes: readonly string[]; readonly errors?: undefined }
   | { readonly errors: readonly string[]; readonly config?: undefined; readonly notes?: undefined };
 
 /** What a configuration may refer to. */
-export interface Surroundings {
+interface Surroundings {
   readonly middleboxes: readonly MiddleboxDeclaration[];
   /** The cores that are online. */
   readonly cores: readonly number[];
 }
 
 /** This machine and the built-in middleboxes. */
-export async function surroundings(): Promise<Surroundings> {
+async function surroundings(): Promise<Surroundings> {
   return { middleboxes: await builtInMiddleboxes(), cores: onlineCores() };
 }
 

@@ -33,7 +33,7 @@ export interface OpenPorts {
   close(): void;
 }
 
-export type Watched = Pick<
+type Watched = Pick<
   InterfaceWatchOptions,
   'ports' | 'attachments' | 'hosts' | 'filter' | 'attach' | 'isWire' | 'mtuNotes' | 'packetBytesMax'
 >;

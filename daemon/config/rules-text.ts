@@ -13,7 +13,7 @@ const FILE_BYTES_MAX = 16 * 1024 * 1024;
  * Returns the text of rules. Throws with the reason if a file cannot be read. Blocks on its file
  * system.
  */
-export function readRules({ file, text }: RulesText): string {
+function readRules({ file, text }: RulesText): string {
   if (file === null) return text;
   try {
     return textOf(file, readRegularFile(file, limitsOf(file)));

@@ -17,7 +17,7 @@ import type { RefusalWatch } from '../membership/refusals.js';
 import { Heartbeats } from './heartbeats.js';
 import { findProblems } from './problems.js';
 
-export interface HealthOptions {
+interface HealthOptions {
   readonly instance: Instance;
   readonly board: AckBoard;
   readonly entry: Entry;

@@ -9,7 +9,7 @@ import type { PeerStatus } from '../../workers/replication/membership/peers.js';
 import { SKEW_ERROR_MS } from '../../workers/replication/receiving/clock-skew.js';
 import type { Problem } from '../lifecycle/lifecycle.js';
 
-export interface ProblemSources {
+interface ProblemSources {
   readonly instance: Instance;
   readonly peers: readonly PeerStatus[];
   /** Problems of ports, one clause each. */

@@ -47,7 +47,7 @@ export function nextHopsOf(routes: readonly RoutePort[], ipv6: boolean): NextHop
   ]);
 }
 
-export interface NeighbourWatcherOptions {
+interface NeighbourWatcherOptions {
   readonly writer: NextHopWriter;
   /** Network interface of each port, in port order. */
   readonly interfaces: readonly string[];

@@ -34,7 +34,7 @@ export interface HooksConfig {
 }
 
 /** Details of an event for the hook. */
-export interface HookDetails {
+interface HookDetails {
   /** The member that was lost. */
   readonly member?: { readonly name: string; readonly id: number; readonly address: string };
   readonly reason: string;

@@ -12,7 +12,7 @@ import type { HookEvent } from './hooks.js';
 export const LIFECYCLE_STATES = ['starting', 'waiting', 'joining', 'ready', 'degraded', 'draining', 'left'] as const;
 export type LifecycleState = (typeof LIFECYCLE_STATES)[number];
 
-export interface StateTraits {
+interface StateTraits {
   readonly help: string;
   /**
    * Whether the workers run, so that packets pass. The first such state sends READY=1 to systemd.
@@ -60,7 +60,7 @@ export const CHANGES: Readonly<Record<LifecycleState, Readonly<Record<LifecycleS
 };
 
 /** Problems of an instance that takes packets, or did so until just now. */
-export type ProblemKind = 'thread' | 'port' | 'refused' | 'log' | 'clock';
+type ProblemKind = 'thread' | 'port' | 'refused' | 'log' | 'clock';
 
 export interface Problem {
   readonly kind: ProblemKind;
@@ -101,7 +101,7 @@ interface Episode {
   lastAt: number;
 }
 
-export interface LifecycleOptions {
+interface LifecycleOptions {
   /** Runs the hook; resolves when it has ended. `reason`: the problems, or empty. */
   readonly runHook: (event: HookEvent, reason: string) => Promise<void>;
   readonly onChange: (state: LifecycleState, reason: string) => void;

@@ -20,7 +20,7 @@ export function notifyWaiting(status: string): void {
 }
 
 /** The state of the instance, for the service manager. */
-export interface ServiceState {
+interface ServiceState {
   readonly takesPackets: boolean;
   readonly status: string;
 }
@@ -57,7 +57,7 @@ export function notifyStopping(status = 'stopping'): void {
   send(`STOPPING=1\n${statusLine(status)}`);
 }
 
-export interface Watchdog {
+interface Watchdog {
   stop(): void;
 }
 

@@ -18,7 +18,7 @@ import { askAgreed } from '../../workers/snapshot/client.js';
 import type { Circle } from '../../workers/snapshot/handshake.js';
 import type { Log } from '../base/log.js';
 
-export interface AgreementOptions {
+interface AgreementOptions {
   readonly instance: Instance;
   readonly members: MemberTable;
   readonly circle: Circle;

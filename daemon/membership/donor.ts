@@ -10,7 +10,7 @@ import { SnapshotServer } from '../../workers/snapshot/server.js';
 import type { Log } from '../base/log.js';
 import type { Entry } from './entry.js';
 
-export interface DonorOptions {
+interface DonorOptions {
   readonly instance: Instance;
   readonly circle: Circle;
   /** The open objects at the time of a snapshot. */

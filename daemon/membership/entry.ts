@@ -26,7 +26,7 @@ import { describeLoss } from './losses.js';
 import { Restoration } from './restoration.js';
 import type { StateKeeper } from './state-keeper.js';
 
-export interface EntryOptions {
+interface EntryOptions {
   readonly instance: Instance;
   readonly supervisor: ThreadSupervisor;
   readonly circle: Circle;

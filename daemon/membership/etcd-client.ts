@@ -12,7 +12,7 @@ export interface KeyValue {
   readonly revision: number;
 }
 
-export interface Contents {
+interface Contents {
   /** Revision of the store at the time of the read. */
   readonly revision: number;
   /** Id of the etcd cluster. Another etcd cluster has another history. */
@@ -30,7 +30,7 @@ export type Operation =
   | { readonly put: string; readonly value: string | Uint8Array; readonly lease?: string }
   | { readonly delete: string };
 
-export type Change = {
+type Change = {
   readonly revision: number;
   readonly clusterId: string;
   readonly entries: readonly (KeyValue | { readonly gone: string })[];
@@ -219,7 +219,7 @@ export function reason(error: unknown): string {
 
 const BACK_OFF_MS_MAX = 5000;
 
-export interface BackOffOptions {
+interface BackOffOptions {
   /** Whether the wait keeps the process running. */
   readonly ref?: boolean;
   readonly longestMs?: number;

@@ -62,7 +62,7 @@ export interface Situation {
   readonly leaseMs: number;
 }
 
-export type Own = { readonly do: 'nothing' | 'claim' | 'write' } | { readonly do: 'end'; readonly why: string };
+type Own = { readonly do: 'nothing' | 'claim' | 'write' } | { readonly do: 'end'; readonly why: string };
 
 export interface Decision {
   readonly known: readonly Known[];

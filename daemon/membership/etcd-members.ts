@@ -26,7 +26,7 @@ import { type Applicant, type Claim, NotYetError, Records, rootOf } from './etcd
 import { type Members, memberRows } from './members.js';
 import { type Roster, RosterError } from './roster.js';
 
-export interface EtcdConfig {
+interface EtcdConfig {
   readonly endpoints: readonly string[];
   readonly prefix: string;
   readonly lease_ttl_s: number;
@@ -68,7 +68,7 @@ const LOOK_MS = 250;
 /** Number of attempts to write our record while other members change theirs. */
 const WRITES_MAX = 10;
 
-export interface RegisterOptions {
+interface RegisterOptions {
   readonly log: Log;
   readonly signal: AbortSignal;
   /** Called with what is waited for, for people. */
@@ -165,7 +165,7 @@ async function claim(
   }
 }
 
-export interface EtcdMembersOptions {
+interface EtcdMembersOptions {
   readonly registration: Registration;
   readonly roster: Roster;
   readonly log: Log;

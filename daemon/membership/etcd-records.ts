@@ -42,7 +42,7 @@ export interface Claim {
 }
 
 /** Operations that are done together if the conditions hold. */
-export interface Change {
+interface Change {
   readonly conditions: readonly Condition[];
   readonly operations: readonly Operation[];
 }

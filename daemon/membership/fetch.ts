@@ -13,7 +13,7 @@ import type { Progress } from '../../workers/snapshot/progress.js';
 import type { Place } from '../../workers/snapshot/stream.js';
 import type { Log } from '../base/log.js';
 
-export interface FetchFromOptions {
+interface FetchFromOptions {
   readonly instance: Instance;
   readonly circle: Circle;
   readonly log: Log;

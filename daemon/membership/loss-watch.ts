@@ -5,7 +5,7 @@
 
 import type { PeerStatus } from '../../workers/replication/membership/peers.js';
 
-export interface LossWatchOptions {
+interface LossWatchOptions {
   readonly onLost: (peer: PeerStatus) => void;
   /** The member left in order; nothing is lost. */
   readonly onLeft: (peer: PeerStatus) => void;

@@ -49,7 +49,7 @@ export async function takePlace(
   };
 }
 
-export interface OpenMembersOptions {
+interface OpenMembersOptions {
   readonly place: Place;
   readonly instance: Instance;
   readonly hooks: Hooks;

@@ -37,7 +37,7 @@ const SPACING = 1 / 2;
 /** Number of strangers that are logged, so that forged addresses cannot fill the log. */
 const STRANGERS_MAX = 16;
 
-export interface RefusalWatchOptions {
+interface RefusalWatchOptions {
   readonly keepaliveMs: number;
   /** A refusal ends if no message was refused for this time. */
   readonly silentMs: number;
@@ -46,7 +46,7 @@ export interface RefusalWatchOptions {
   readonly differs?: (id: number) => string | null;
 }
 
-export interface RefusedMember {
+interface RefusedMember {
   readonly id: number;
   readonly name: string;
   readonly address: string;

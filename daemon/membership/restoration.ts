@@ -19,7 +19,7 @@ import { type Candidate, type Offer, restorer, Stands } from '../../workers/snap
 import type { Log } from '../base/log.js';
 import type { StateKeeper } from './state-keeper.js';
 
-export interface RestorationOptions {
+interface RestorationOptions {
   readonly instance: Instance;
   readonly board: AckBoard;
   readonly members: MemberTable;
@@ -30,7 +30,7 @@ export interface RestorationOptions {
 }
 
 /** What to do now. `reason`: what it waits for, for people. */
-export type Decision =
+type Decision =
   | { readonly kind: 'restore' }
   | { readonly kind: 'empty' }
   | { readonly kind: 'wait'; readonly reason: string };

@@ -23,7 +23,7 @@ import type { ThreadSupervisor } from '../lifecycle/threads.js';
 import { fetchFrom } from './fetch.js';
 import { describeLoss } from './losses.js';
 
-export interface ResyncOptions {
+interface ResyncOptions {
   readonly instance: Instance;
   readonly supervisor: ThreadSupervisor;
   readonly circle: Circle;

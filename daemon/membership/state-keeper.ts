@@ -31,7 +31,7 @@ import type { Place } from '../../workers/snapshot/stream.js';
 import type { Log } from '../base/log.js';
 import type { Saved } from '../views/source.js';
 
-export interface StateKeeperOptions {
+interface StateKeeperOptions {
   /** `null`: state is neither saved nor restored. */
   readonly file: string | null;
   readonly restoreWithinS: number;

@@ -9,7 +9,7 @@ import type { MemberRow, NewMember, Standing } from '../views/source.js';
 import { type ListChange, type Members, memberRows } from './members.js';
 import { type Roster, RosterError } from './roster.js';
 
-export interface StaticMembersOptions {
+interface StaticMembersOptions {
   readonly roster: Roster;
   /** UDP port of state messages, the same at every member. */
   readonly port: number;

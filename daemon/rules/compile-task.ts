@@ -15,7 +15,7 @@ export interface CompileTask {
 }
 
 /** A task with its text. */
-export interface CompileWork extends CompileTask {
+interface CompileWork extends CompileTask {
   readonly text: string;
 }
 

@@ -6,31 +6,8 @@
 import { BlockList, isIP } from 'node:net';
 import { suggestion } from '../../conf/suggest.js';
 import { RANK_NAMES } from '../../shm/objects/nat/nat-tables.js';
-import { UsageError } from '../admin/command.js';
-import type { Endpoint, FlowRow } from './source.js';
-
-type Family = 'ipv4' | 'ipv6';
-
-/** An address or a block of addresses, with an optional port. */
-export interface EndpointFilter {
-  /** IP version of the addresses. Without it, an IPv4 address would match ::/0. */
-  readonly family: Family;
-  readonly addresses: BlockList;
-  readonly port: number | null;
-}
-
-export interface FlowFilter {
-  readonly protocol: number | null;
-  readonly inside: EndpointFilter | null;
-  readonly external: EndpointFilter | null;
-  readonly remote: EndpointFilter | null;
-  /** Matches the port of any of the endpoints. */
-  readonly port: number | null;
-  readonly state: string | null;
-  readonly object: string | null;
-  /** Maximum number of rows. */
-  readonly limit: number;
-}
+import { UsageError } from '../base/command-errors.js';
+import type { AddressFamily, Endpoint, EndpointFilter, FlowFilter, FlowRow } from './source.js';
 
 /** Possible values of `FlowRow.state`. */
 const FLOW_STATES: readonly string[] = [...RANK_NAMES, 'dead', 'static'];
@@ -172,7 +149,7 @@ function parseEndpoint(text: string): EndpointFilter {
   return { family, addresses, port: port === undefined ? null : parseWhole(port, 65_535, 'a port') };
 }
 
-function familyOf(address: string): Family {
+function familyOf(address: string): AddressFamily {
   return address.includes(':') ? 'ipv6' : 'ipv4';
 }
 

@@ -3,12 +3,9 @@
  * is asked for. Field names are also the keys of the JSON output, so users' scripts depend on them.
  */
 
+import type { BlockList } from 'node:net';
 import type { RecordFields } from '../../workers/api/records.js';
 import type { LifecycleState } from '../lifecycle/lifecycle.js';
-import type { RecordFigures, RecordRow } from '../watch/record-log.js';
-import type { FlowFilter } from './flow-filter.js';
-
-export type { RecordFigures, RecordRow };
 
 /** A row of a middlebox's view, with the middlebox's name. */
 export interface ViewRow extends RecordFields {
@@ -235,6 +232,30 @@ export interface Endpoint {
   readonly port: number;
 }
 
+export type AddressFamily = 'ipv4' | 'ipv6';
+
+/** An address or a block of addresses, with an optional port. */
+export interface EndpointFilter {
+  /** IP version of the addresses. Without it, an IPv4 address would match ::/0. */
+  readonly family: AddressFamily;
+  readonly addresses: BlockList;
+  readonly port: number | null;
+}
+
+/** Flows that match all of these. `null`: any. */
+export interface FlowFilter {
+  readonly protocol: number | null;
+  readonly inside: EndpointFilter | null;
+  readonly external: EndpointFilter | null;
+  readonly remote: EndpointFilter | null;
+  /** Matches the port of any of the endpoints. */
+  readonly port: number | null;
+  readonly state: string | null;
+  readonly object: string | null;
+  /** Maximum number of rows. */
+  readonly limit: number;
+}
+
 export interface FlowRow {
   /** Name of its state object. */
   readonly object: string;
@@ -346,4 +367,18 @@ export interface Drained {
   /** Whether every other member has everything. */
   readonly complete: boolean;
   readonly unacknowledged_records: number;
+}
+
+/** A line: `timestamp`, `event_type`, `site`, and the fields of the middlebox. */
+export interface RecordRow extends RecordFields {
+  readonly timestamp: string;
+  readonly event_type: string;
+  readonly site: string;
+}
+
+export interface RecordFigures {
+  readonly file: string | null;
+  readonly written: number;
+  /** Records lost to full rings or a failed disk, and records that could not be rendered. */
+  readonly lost: number;
 }

@@ -26,7 +26,7 @@ const PERIOD_S = 64;
 /** Number of differences in a row that are reported. */
 const TIMES = 2;
 
-export interface DigestWatchOptions {
+interface DigestWatchOptions {
   readonly board: AckBoard;
   readonly self: number;
   /** Member ids by slot; 0: the slot is free. */

@@ -21,7 +21,7 @@ import type { DeclaredLink } from '../../workers/plane/chain.js';
 import { type PeerStatus, readPeers } from '../../workers/replication/membership/peers.js';
 import { REFUSALS } from '../../workers/replication/metrics.js';
 import { selfIndex } from '../../workers/replication/settings.js';
-import { FailedError, printable } from '../admin/command.js';
+import { FailedError, printable } from '../base/command-errors.js';
 import { buildOf, version } from '../base/version.js';
 import type { OpenPorts } from '../config/ports.js';
 import type { InterfaceWatch } from '../host/interface-watch.js';
@@ -30,11 +30,11 @@ import { type ListChange, type Members, shownState } from '../membership/members
 import type { RefusalWatch } from '../membership/refusals.js';
 import { RosterError } from '../membership/roster.js';
 import type { RulesKeeper } from '../rules/rules.js';
-import type { FlowFilter } from '../views/flow-filter.js';
 import type {
   AdminSource,
   CounterRow,
   Drained,
+  FlowFilter,
   FlowRow,
   JoinHow,
   KeysInUse,
@@ -44,6 +44,8 @@ import type {
   NewMember,
   ObjectRow,
   PeerRow,
+  RecordFigures,
+  RecordRow,
   RejectRow,
   Reloaded,
   RuleRow,
@@ -59,7 +61,7 @@ import { lagGauges, type Owed } from './lag-gauges.js';
 import { LagWatch } from './lag-watch.js';
 import { MiddleboxWatch } from './middlebox-watch.js';
 import { packetTotals } from './packet-totals.js';
-import type { RecordFigures, RecordLog, RecordRow } from './record-log.js';
+import type { RecordLog } from './record-log.js';
 
 /** The part of the daemon that the admin commands show and control. */
 export interface Running {

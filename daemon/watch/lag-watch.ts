@@ -8,7 +8,7 @@
 import { type AckBoard, VectorRecord } from '../../shm/ack-board.js';
 
 /** What a member lacks of an origin's records. One of the two is this instance. */
-export interface Lag {
+interface Lag {
   readonly object: number;
   readonly origin: number;
   readonly member: number;

@@ -8,7 +8,7 @@
 
 import type { Metrics } from '../../shm/metrics.js';
 
-export interface PacketTotals {
+interface PacketTotals {
   readonly rx_packets: number;
   readonly tx_packets: number;
   readonly dropped_packets: number;

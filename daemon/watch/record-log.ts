@@ -11,13 +11,12 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { RecordReader } from '../../shm/record-ring.js';
-import type { RecordFields } from '../../workers/api/records.js';
 import type { DeclaredRecord } from '../../workers/plane/chain.js';
 import { counted } from '../base/counted.js';
 import { settledWithin } from '../base/read-file.js';
-import type { CounterRow } from '../views/source.js';
+import type { CounterRow, RecordFigures, RecordRow } from '../views/source.js';
 
-export interface RecordLogOptions {
+interface RecordLogOptions {
   /** The workers' rings. */
   readonly rings: readonly SharedArrayBuffer[];
   /** By the kind numbers of the records in the rings. */
@@ -33,20 +32,6 @@ export interface RecordLogOptions {
   /** Interval between attempts to open a file that failed; absent: 1000. */
   readonly retryMs?: number;
   readonly log: (level: 'info' | 'warn' | 'error', text: string) => void;
-}
-
-/** A line: `timestamp`, `event_type`, `site`, and the fields of the middlebox. */
-export interface RecordRow extends RecordFields {
-  readonly timestamp: string;
-  readonly event_type: string;
-  readonly site: string;
-}
-
-export interface RecordFigures {
-  readonly file: string | null;
-  readonly written: number;
-  /** Records lost to full rings or a failed disk, and records that could not be rendered. */
-  readonly lost: number;
 }
 
 /** Records per ring and pump: some milliseconds of the main thread. */

@@ -6,7 +6,7 @@
 
 import type { Config } from '../../conf/config.js';
 import { BUILD_ID } from '../../workers/engine/build-id.js';
-import { FailedError } from '../admin/command.js';
+import { FailedError } from '../base/command-errors.js';
 import { version } from '../base/version.js';
 import type { AdminSource, Status } from '../views/source.js';
 

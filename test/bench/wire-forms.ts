@@ -18,7 +18,7 @@ import { type CounterCells, counterCells, type WireForm } from '../../shm/object
 import { Region } from '../../shm/region.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiving/receiver.js';
-import { EVERYONE, type Outlet } from '../../workers/replication/sending/channel.js';
+import { EVERYONE, type Outlet } from '../../workers/replication/sending/outlet.js';
 import { Sender } from '../../workers/replication/sending/sender.js';
 import { createForeignLogs } from '../../workers/replication/units/foreign-log.js';
 import { createUnitLogs } from '../../workers/replication/units/unit-log.js';

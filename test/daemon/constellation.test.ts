@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { COMMANDS } from '../../daemon/admin/commands/index.js';
 import { AdminServer } from '../../daemon/admin/server.js';
 import { RIGHT } from '../conf/fake-nat.js';
 import { needs } from '../support/require.js';
@@ -28,7 +29,7 @@ describe('constellation', () => {
     folder = mkdtempSync(join(tmpdir(), 'constellation-client-'));
     socket = join(folder, 'admin.sock');
     source = new FakeSource();
-    server = await AdminServer.listen(socket, source);
+    server = await AdminServer.listen(socket, source, { commands: COMMANDS });
   });
 
   after(async () => {

@@ -7,7 +7,7 @@ import { strict as assert } from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { askJson } from '../../daemon/admin/client.js';
-import type { RecordRow } from '../../daemon/watch/record-log.js';
+import type { RecordRow } from '../../daemon/views/source.js';
 import { needs } from '../support/require.js';
 import { startServer } from '../testbed/http/fetch.js';
 import { eventually, type Instance } from '../testbed/instance.js';

@@ -11,7 +11,7 @@ import { MemberTable, MemberTableWriter, Role } from '../../shm/members.js';
 import { MetricCatalogue } from '../../shm/metrics.js';
 import { Counts, REPLICATION_METRICS } from '../../workers/replication/metrics.js';
 import { Receiver } from '../../workers/replication/receiving/receiver.js';
-import type { Outlet } from '../../workers/replication/sending/channel.js';
+import type { Outlet } from '../../workers/replication/sending/outlet.js';
 import { Sender } from '../../workers/replication/sending/sender.js';
 import { Reason } from '../../workers/replication/sending/window.js';
 import { memberTableOf, type ReplicationSettings } from '../../workers/replication/settings.js';

@@ -38,6 +38,9 @@ function readSource(path: string): Source {
 
 const top = (path: string): string => path.split('/')[0];
 
+/** Types that others' exports are inferred to have, so that declarations must name them. */
+const NAMED_BY_DECLARATIONS: ReadonlySet<string> = new Set(['shm/struct.ts: Struct']);
+
 /** Who may import from whom, besides from itself. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   options: [],
@@ -47,6 +50,60 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   daemon: ['workers', 'shm', 'conf', 'options'],
   test: ['daemon', 'workers', 'shm', 'conf', 'options'],
 };
+
+/**
+ * The names that a file imports or passes on, by the file they come from. `default` and `*` too.
+ */
+function importedNames(path: string): [target: string, names: string[]][] {
+  const text = readFileSync(join(ROOT, path), 'utf8');
+  const found = text.matchAll(
+    /(?:import|export)\s+(?:type\s+)?(?:(\w+),?\s*)?(\{[^}]*\}|\*(?: as \w+)?)?\s*from\s*'(\.[^']+)'/g,
+  );
+  return [...found].map(([, own, names, specifier]) => [
+    relative(ROOT, resolve(ROOT, dirname(path), specifier.replace(/\.js$/, '.ts'))),
+    [...(own === undefined ? [] : ['default']), ...namesIn(names ?? '')],
+  ]);
+}
+
+const namesIn = (list: string): string[] =>
+  list.startsWith('*')
+    ? ['*']
+    : list
+        .replace(/[{}]|\btype\s/g, '')
+        .split(',')
+        .map((name) => name.trim().split(/\s+as\s+/)[0])
+        .filter((name) => name !== '');
+
+/** The names that a file declares and exports. */
+function exportedNames(path: string): string[] {
+  const text = readFileSync(join(ROOT, path), 'utf8');
+  const declared = text.matchAll(
+    /^export (?:abstract |async )?(?:const|let|function\*?|class|interface|type|enum) (\w+)/gm,
+  );
+  return [...new Set([...declared].map(([, name]) => name))];
+}
+
+/** A circle in a graph, as its nodes in order. `null` if there is none. */
+function circle(graph: ReadonlyMap<string, readonly string[]>): string[] | null {
+  const done = new Set<string>();
+  const way: string[] = [];
+  const walk = (node: string): string[] | null => {
+    if (way.includes(node)) return [...way.slice(way.indexOf(node)), node];
+    if (done.has(node)) return null;
+    way.push(node);
+    for (const next of new Set(graph.get(node) ?? [])) {
+      const found = walk(next);
+      if (found !== null) return found;
+    }
+    done.add(way.pop() as string);
+    return null;
+  };
+  for (const node of graph.keys()) {
+    const found = walk(node);
+    if (found !== null) return found;
+  }
+  return null;
+}
 
 describe('the tree', () => {
   const all = sources();
@@ -89,6 +146,38 @@ describe('the tree', () => {
         ].map((target) => `${path} imports ${target}`),
       );
     assert.deepEqual(impure, []);
+  });
+
+  it('has no circle of imports, between files or between folders', () => {
+    const own = all.filter(({ path }) => top(path) !== 'test');
+    const files = new Map(own.map(({ path, imports }) => [path, imports]));
+    const folders = new Map<string, string[]>();
+    for (const { path, imports } of own) {
+      const targets = imports.map((target) => dirname(target)).filter((folder) => folder !== dirname(path));
+      folders.set(dirname(path), [...(folders.get(dirname(path)) ?? []), ...targets]);
+    }
+    assert.deepEqual({ files: circle(files), folders: circle(folders) }, { files: null, folders: null });
+  });
+
+  it('exports nothing that no other file imports', () => {
+    const imported = new Map<string, Set<string>>();
+    for (const { path } of all)
+      for (const [target, names] of importedNames(path)) {
+        const known = imported.get(target) ?? new Set();
+        for (const name of names) known.add(name);
+        imported.set(target, known);
+      }
+    const unused = all
+      .filter(({ path }) => top(path) !== 'test' && path.endsWith('.ts') && path !== 'workers/api/api.ts')
+      .flatMap(({ path }) =>
+        exportedNames(path)
+          .filter((name) => !imported.get(path)?.has(name))
+          .map((name) => `${path}: ${name}`),
+      );
+    assert.deepEqual(
+      unused.filter((name) => !NAMED_BY_DECLARATIONS.has(name)),
+      [],
+    );
   });
 
   it('has one importer of the native binding’s addon', () => {

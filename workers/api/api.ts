@@ -9,8 +9,8 @@ export { allSites, HOT, OptionError, option, type Prefix, ROLLING, rollingLosing
 export type { EventFields } from '../../shm/events.js';
 export { BATCH_CAPACITY, type Batch, DROPPED } from '../packet/batch.js';
 export { PORTS_MAX } from '../packet/ports.js';
-export { EARLY_KEY_WORDS_MAX, type EarlyReplies, type Expectation, type IsKnown } from '../plane/early-replies.js';
-export { HOLD_MS_MAX, type Holds } from '../plane/holds.js';
+export { EARLY_KEY_WORDS_MAX, type EarlyReplies, type Expectation, type IsKnown } from './early-replies.js';
+export { HOLD_MS_MAX, type Holds } from './holds.js';
 export { ALONE, MemberState, type Members } from './members.js';
 export {
   defineMiddlebox,
@@ -60,7 +60,7 @@ export type { Mode } from '../packet/parse.js';
 export { isError, Quoted } from '../packet/quoted.js';
 export { type Rewrites, rewriteDestination, rewriteSource } from '../packet/rewrite.js';
 export { TcpFlag } from '../packet/tcp.js';
-export { type Replies, Unreachable } from '../plane/replies.js';
+export { type Replies, Unreachable } from './replies.js';
 export { createTcpWindow, type TcpWindow } from './tcp-window.js';
 
 // ——— State objects ———

@@ -56,7 +56,7 @@ export interface Members {
   lacking(behindMsMax: number): string;
 }
 
-export interface MembersParts {
+interface MembersParts {
   readonly ackBoard: SharedArrayBuffer;
   readonly members: SharedArrayBuffer;
   readonly self: number;

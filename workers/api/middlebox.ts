@@ -12,24 +12,24 @@ import type { Option, Options, Resolved } from '../../options/option.js';
 import type { StateDefinition, StateObject } from '../../shm/objects/core/object.js';
 import type { Batch } from '../packet/batch.js';
 import type { Rewrites } from '../packet/rewrite.js';
-import type { EarlyReplies } from '../plane/early-replies.js';
-import type { Holds } from '../plane/holds.js';
-import type { Replies } from '../plane/replies.js';
+import type { EarlyReplies } from './early-replies.js';
+import type { Holds } from './holds.js';
 import type { Members } from './members.js';
 import type { MiddleboxLog } from './middlebox-log.js';
 import type { OnLink } from './on-link.js';
 import type { OrderHandler, OrderKinds } from './orders.js';
 import type { Recorder, RecordFields, RecordKinds } from './records.js';
+import type { Replies } from './replies.js';
 import type { Rules } from './rules.js';
 import type { TimerCallback } from './timers.js';
 
 export type { SharedState };
 
-export type Counters = Readonly<Record<string, string>>;
-export type State = Readonly<Record<string, StateDefinition>>;
+type Counters = Readonly<Record<string, string>>;
+type State = Readonly<Record<string, StateDefinition>>;
 
 /** The objects of a state declaration, opened in this thread. */
-export type Opened<S extends State> = {
+type Opened<S extends State> = {
   readonly [Name in keyof S]: S[Name] extends StateDefinition<infer T> ? T : StateObject;
 };
 
@@ -45,7 +45,7 @@ export interface TimerOptions {
 }
 
 /** The rules among the options. */
-export type RulesOf<O extends Options> = {
+type RulesOf<O extends Options> = {
   readonly [Name in keyof O as O[Name] extends Option<'rules', unknown> ? Name : never]: Rules;
 };
 

@@ -19,7 +19,7 @@ const COUNTERS = {
 export const RECORD_METRICS: Metric[] = counterMetrics(COUNTERS);
 
 /** A value in a line of JSON. */
-export type RecordValue = string | number | boolean | null | RecordFields | readonly RecordValue[];
+type RecordValue = string | number | boolean | null | RecordFields | readonly RecordValue[];
 export interface RecordFields {
   readonly [name: string]: RecordValue | undefined;
 }

@@ -25,7 +25,7 @@ const COUNTERS = {
 export const TIMER_METRICS: Metric[] = counterMetrics(COUNTERS);
 
 /** Shortest period, in seconds: the longest sleep of a worker. */
-export const TIMER_SECONDS_MIN = 0.1;
+const TIMER_SECONDS_MIN = 0.1;
 const TIMER_SECONDS_MAX = 86_400;
 /**
  * Shortest time between two reads of the monotonic clock, in milliseconds of the wall clock, which

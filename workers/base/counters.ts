@@ -5,7 +5,7 @@
 
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 
-export type CounterNames = Readonly<Record<string, string>>;
+type CounterNames = Readonly<Record<string, string>>;
 
 /** Catalogue entries for declared counters. `prefix` and an underscore precede each name. */
 export function counterMetrics(declared: CounterNames, prefix = ''): Metric[] {

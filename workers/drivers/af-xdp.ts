@@ -27,7 +27,7 @@ import type { XdpFilter } from './xdp-program.js';
 import { ENXIO, type XskPort } from './xsk-port.js';
 import { type AfXdpPortStatistics, BIND_PATIENCE_MS, XskSockets } from './xsk-sockets.js';
 
-export interface AfXdpPort {
+interface AfXdpPort {
   readonly interface: string;
   /** Receive queues of the interface that this worker serves. Default: queue 0. */
   readonly queues?: readonly number[];
@@ -44,7 +44,7 @@ export interface AfXdpPort {
   readonly zeroCopy?: boolean;
 }
 
-export interface AfXdpOptions {
+interface AfXdpOptions {
   readonly ports: readonly AfXdpPort[];
   /**
    * Entries of each ring of a port with one queue: a power of two, by default 4096. Small rings

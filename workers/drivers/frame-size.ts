@@ -19,7 +19,7 @@ export interface FrameLayout {
   readonly multiBuffer: boolean;
 }
 
-export interface FramePort {
+interface FramePort {
   readonly name: string;
   readonly mtu: number;
 }

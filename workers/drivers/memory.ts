@@ -24,7 +24,7 @@ export interface MemoryFrame {
   readonly frame: Uint8Array;
 }
 
-export interface MemoryDriverOptions {
+interface MemoryDriverOptions {
   /** Number of ports. */
   readonly ports: number;
   /** Received in this order. */

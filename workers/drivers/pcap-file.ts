@@ -28,7 +28,7 @@ const READ_AHEAD_BYTES = RECORD_BYTES_MAX + RECORD_HEADER_BYTES;
 const WRITE_BUFFER_BYTES = 256 * 1024;
 
 /** A damaged or unsupported file: what is wrong, and at which byte. */
-export class PcapError extends Error {
+class PcapError extends Error {
   constructor(file: string, offset: number, why: string) {
     super(`${file}: at byte ${offset}: ${why}`);
     this.name = 'PcapError';

@@ -40,7 +40,7 @@ export interface PcapPort {
   readonly out?: string | undefined;
 }
 
-export interface PcapDriverOptions {
+interface PcapDriverOptions {
   readonly ports: readonly PcapPort[];
   /** `asap`: as fast as they can be read. `recorded`: with the captured gaps. */
   readonly pace: 'asap' | 'recorded';

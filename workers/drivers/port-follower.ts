@@ -17,7 +17,7 @@ import { PASSING } from './xsk-sockets.js';
  */
 const PATIENCE_MS = 1_000;
 
-export interface PortFollowerOptions {
+interface PortFollowerOptions {
   readonly driver: AfXdpDriver;
   readonly facts: PortBoardReader;
   /** Interfaces of the ports. */

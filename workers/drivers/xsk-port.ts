@@ -31,7 +31,7 @@ const EAGAIN = 11;
 export const ENXIO = 6;
 
 /** The queue and interface that a socket serves. `port` is the port's index. */
-export interface XskPlace {
+interface XskPlace {
   readonly interface: string;
   readonly port: number;
   readonly queue: number;

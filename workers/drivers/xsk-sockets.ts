@@ -65,7 +65,7 @@ interface Port {
   retired: AfXdpPortStatistics | null;
 }
 
-export interface XskSocketsOptions {
+interface XskSocketsOptions {
   readonly umem: Umem;
   /** Interfaces of the ports. */
   readonly interfaces: readonly string[];

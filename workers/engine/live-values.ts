@@ -19,7 +19,7 @@ import type { ReplicationSettings } from '../replication/settings.js';
 import type { InstancePlan } from './instance.js';
 
 /** The hot options of replication. */
-export type LiveReplication = Pick<ReplicationSettings, 'ackDelayMs' | 'keepaliveMs' | 'retransmitMsMin' | 'bandwidth'>;
+type LiveReplication = Pick<ReplicationSettings, 'ackDelayMs' | 'keepaliveMs' | 'retransmitMsMin' | 'bandwidth'>;
 
 export interface LiveValues {
   /** By middlebox, in the order of the chain: the resolved values of its hot options. */
@@ -112,7 +112,7 @@ function decode(words: Int32Array, base: number): LiveValues {
 type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
 
 /** What a thread changes: the plan, the declaration, and the objects that it has open. */
-export interface Reconfigured {
+interface Reconfigured {
   readonly plan: InstancePlan;
   readonly declaration: Declaration;
   readonly objects: readonly StateObject[];

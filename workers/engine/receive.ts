@@ -23,7 +23,7 @@ import { Opener } from '../replication/wire/seal.js';
 import { receiveTransport } from '../transport/open.js';
 import type { ReceiveTransport } from '../transport/transport.js';
 
-export interface ReceiveAgentOptions {
+interface ReceiveAgentOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
   /** In the order of their ids, opened to write, without a log. */

@@ -33,7 +33,7 @@ import { sendTransport } from '../transport/open.js';
 import { SealingSender } from '../transport/sealing.js';
 import type { SendTransport } from '../transport/transport.js';
 
-export interface SendAgentOptions {
+interface SendAgentOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
   /** In the order of their ids, opened read only. */

@@ -222,7 +222,7 @@ function refreshAll(rules: readonly RuleReader[]): void {
   for (const reader of rules) reader.refresh();
 }
 
-export interface OpenDriver {
+interface OpenDriver {
   readonly driver: PacketDriver;
   /** Adds the driver's own counts to the metrics. Too slow for every batch. */
   note(): void;
@@ -231,7 +231,7 @@ export interface OpenDriver {
 }
 
 /** What a worker needs to open its packet I/O. */
-export interface DriverContext {
+interface DriverContext {
   readonly thread: number;
   readonly row: Float64Array;
   readonly events: EventWriter;

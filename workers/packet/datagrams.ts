@@ -29,7 +29,7 @@ export const GROUPS = 128;
 const SETS_PER_GROUP = 8;
 const WAYS = 4;
 /** Datagrams of one group. */
-export const GROUP_DATAGRAMS = SETS_PER_GROUP * WAYS;
+const GROUP_DATAGRAMS = SETS_PER_GROUP * WAYS;
 export const DATAGRAMS = GROUPS * GROUP_DATAGRAMS;
 /** Words for 65,536 bytes, one bit per 8 bytes. */
 const BITMAP_WORDS = 8192 / 32;
@@ -60,7 +60,7 @@ const SPLIT = 3;
 const MORE_IPV4 = 0x2000;
 const OFFSET_IPV4 = 0x1fff;
 
-export interface Datagrams {
+interface Datagrams {
   /**
    * Marks the bytes of fragment `i` in its datagram, and returns the datagram. Adds the datagram if
    * it is new. Returns `NONE` if the fragment overlaps or contradicts the datagram's end. If

@@ -54,12 +54,12 @@ export function isGroupAddressed(memory: PacketMemory, start: number): boolean {
   return (memory.u8[start] & 1) !== 0;
 }
 
-export function setDestinationMac(memory: PacketMemory, start: number, low: number, high: number): void {
+function setDestinationMac(memory: PacketMemory, start: number, low: number, high: number): void {
   memory.u16[start >> 1] = low;
   memory.i32[(start + 2) >> 2] = (low >>> 16) | (high << 16);
 }
 
-export function setSourceMac(memory: PacketMemory, start: number, low: number, high: number): void {
+function setSourceMac(memory: PacketMemory, start: number, low: number, high: number): void {
   memory.i32[(start + 6) >> 2] = low;
   memory.u16[(start + 10) >> 1] = high;
 }

@@ -7,7 +7,7 @@
  *     IPv6   type 1, length of the data 1, data           type 0: 1 byte
  */
 
-export const OPTIONS_RIGHT = 0;
+const OPTIONS_RIGHT = 0;
 /**
  * An option has length 0 or 1, reaches past the header, or is a malformed or second source route.
  */

@@ -12,7 +12,7 @@ import { EXTENSIONS_MAX, Extension, IPV6_BYTES, Ipv6At, isExtension } from './ip
 
 export const CHAIN_RIGHT = 0;
 /** The headers run past the end, are out of place, or are too many. */
-export const CHAIN_MALFORMED = 1;
+const CHAIN_MALFORMED = 1;
 /** A hop-by-hop or destination option runs past its header. */
 export const CHAIN_OPTIONS = 2;
 

@@ -32,7 +32,7 @@ const HEADERS_IPV6 = 60;
 export const MSS_MIN = 88;
 export const MSS_MAX = 65_495;
 
-export interface MssClampParts {
+interface MssClampParts {
   readonly batch: Batch;
   /** Longest IP packet of each port. */
   readonly mtus: Int32Array;

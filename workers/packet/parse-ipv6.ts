@@ -26,7 +26,7 @@ type Drops = { readonly [Name in keyof typeof IPV6_DROPS | 'parse_source_route']
 /**
  * Parses packet `i`, whose IPv6 header is at byte `at`. The frame has `room` bytes from there on.
  */
-export type Ipv6Parser = (i: number, at: number, room: number) => void;
+type Ipv6Parser = (i: number, at: number, room: number) => void;
 
 /** Hop limit of packets that no router has forwarded (RFC 4861 §6.1, §7.1). */
 const ND_HOP_LIMIT = 255;

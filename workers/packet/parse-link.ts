@@ -92,7 +92,7 @@ const PPP_IPV6 = 0x5700;
 /** Bit that separates session numbers from the VLAN ids that are mixed into a link. */
 const SESSION = 0x1_0000;
 
-export interface LinkParserParts {
+interface LinkParserParts {
   readonly batch: Batch;
   readonly wire: boolean;
   readonly settings: FrameSettings;
@@ -106,7 +106,7 @@ export interface LinkParserParts {
 }
 
 /** Parses packet `i`, a frame of `bytes` bytes at `from` with the raw type `type`. */
-export type LinkParser = (i: number, from: number, bytes: number, type: number) => void;
+type LinkParser = (i: number, from: number, bytes: number, type: number) => void;
 
 /** Made once per data plane: see the head of batch.ts. */
 export function createLinkParser(parts: LinkParserParts): LinkParser {

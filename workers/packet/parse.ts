@@ -29,7 +29,7 @@ import { createLinkParser, FRAME_DEFAULTS, type FrameSettings, LINK_COUNTERS, LI
 import { createTransportParser, isHeaderCut, TRANSPORT_DROPS } from './parse-transport.js';
 import type { Peers } from './ports.js';
 
-export const PARSE_DROPS = {
+const PARSE_DROPS = {
   parse_frame_bounds:
     'dropped: the frame reaches past its chunk of packet memory, or does not start where frames start',
   ...LINK_DROPS,
@@ -61,7 +61,7 @@ const FIRST = Fragment.FIRST;
 const LATER = Fragment.LATER;
 const SHORT = Fragment.SHORT;
 
-export interface Parser {
+interface Parser {
   /** Parses every packet of the batch. */
   parse(): void;
   /** Parses packet `i` again. */

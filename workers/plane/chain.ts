@@ -17,12 +17,15 @@ import type { RecordReader } from '../../shm/record-ring.js';
 import { Region } from '../../shm/region.js';
 import type { RuleReader } from '../../shm/rule-board.js';
 import { BYTES_PER_LINE, roundUp } from '../../shm/struct.js';
+import type { EarlyReplies } from '../api/early-replies.js';
+import type { Holds } from '../api/holds.js';
 import { ALONE, type Members } from '../api/members.js';
 import type { Middlebox, Process, SharedState, Sides, TimerOptions } from '../api/middlebox.js';
 import { createMiddleboxLog } from '../api/middlebox-log.js';
 import type { OnLink } from '../api/on-link.js';
 import { type OrderHandler, type OrderKind, takeOrders } from '../api/orders.js';
 import { createRecorder, flawOfKind, type RecordChannel, type RecordKind } from '../api/records.js';
+import type { Replies } from '../api/replies.js';
 import { NO_RULES, type RulesCompiler, type RulesText } from '../api/rules.js';
 import type { TimerCallback, Timers } from '../api/timers.js';
 import { columnsOf, counterMetrics } from '../base/counters.js';
@@ -31,9 +34,7 @@ import type { Batch } from '../packet/batch.js';
 import type { Mode } from '../packet/parse.js';
 import { peersOf } from '../packet/ports.js';
 import { createRewrites, type Rewrites } from '../packet/rewrite.js';
-import { type EarlyReplies, NO_EARLY_REPLIES } from './early-replies.js';
-import type { Holds } from './holds.js';
-import type { Replies } from './replies.js';
+import { NO_EARLY_REPLIES } from './early-replies.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
 
@@ -66,7 +67,7 @@ export interface DeclaredLink {
 }
 
 /** A kind of order and its middlebox. */
-export interface DeclaredOrder extends OrderKind {
+interface DeclaredOrder extends OrderKind {
   readonly middlebox: string;
   readonly name: string;
 }
@@ -252,7 +253,7 @@ export function layoutLocals({ definitions }: Declaration, stripes: number): num
  * The memory of this instance alone, which no snapshot contains, and the number of workers that it
  * was made for.
  */
-export interface Locals {
+interface Locals {
   readonly buffer: SharedArrayBuffer;
   readonly stripes: number;
 }
@@ -262,7 +263,7 @@ export function createLocals(declaration: Declaration, stripes: number): Locals 
   return { buffer: new SharedArrayBuffer(bytes), stripes };
 }
 
-export interface Member {
+interface Member {
   /** This instance's index among the members, ordered by id, and the number of members. */
   readonly memberIndex: number;
   readonly memberCount: number;

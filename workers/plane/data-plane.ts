@@ -68,7 +68,7 @@ export function dataPlaneMetrics(ports: number): Metric[] {
   ];
 }
 
-export interface DataPlaneParts {
+interface DataPlaneParts {
   readonly driver: PacketDriver;
   /** Over the driver's memory. The processes and the router are made for this batch. */
   readonly batch: Batch;

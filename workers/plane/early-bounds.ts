@@ -28,7 +28,7 @@ export const VAIN_OF_SOURCE = 1 / 2;
 const SOURCES = 1024;
 const ENDPOINTS = 4096;
 
-export interface EarlyBounds {
+interface EarlyBounds {
   /** Whether no packet may wait now, whatever its hashes. */
   isSpent(nowMs: number): boolean;
   /** Whether no packet of this source may wait now. */

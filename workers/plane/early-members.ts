@@ -6,9 +6,9 @@
 import { MemberState, type Members } from '../api/members.js';
 
 /** Added to the longest wait on the path, for the delays inside the two sites. */
-export const MARGIN_MS = 50;
+const MARGIN_MS = 50;
 
-export interface EarlyMembers {
+interface EarlyMembers {
   /** Whether another member is heard. */
   readonly isActive: boolean;
   /** The longest wait, in milliseconds. 0 if no other member is heard. */

@@ -55,7 +55,7 @@ export interface Fragmentation {
   send(port: number, frames: Uint8Array, at: number, length: number, linkBytes: number): boolean;
 }
 
-export interface FragmentationParts {
+interface FragmentationParts {
   readonly batch: Batch;
   readonly driver: PacketDriver;
   /** Longest IP packet that each port sends. */

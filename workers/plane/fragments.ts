@@ -87,7 +87,7 @@ export interface Fragments {
   dropAll(): void;
 }
 
-export interface FragmentsParts {
+interface FragmentsParts {
   readonly batch: Batch;
   readonly driver: PacketDriver;
   readonly row: Float64Array;

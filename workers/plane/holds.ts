@@ -38,6 +38,7 @@ import { HoldBoard } from '../../shm/hold-board.js';
 import type { LogProducer } from '../../shm/log.js';
 import type { Metric, MetricCatalogue } from '../../shm/metrics.js';
 import type { HeldEntries } from '../../shm/objects/table/held-entries.js';
+import { HOLD_MS_MAX, type Holds } from '../api/holds.js';
 import { columnsOf, counterMetrics } from '../base/counters.js';
 import { monotonicMs } from '../base/monotonic.js';
 import type { PacketDriver } from '../drivers/driver.js';
@@ -64,33 +65,9 @@ export const HOLD_METRICS: Metric[] = [
 
 /** Most packets that a worker holds. */
 export const HELD_MAX = 2048;
-/** Longest hold of a packet, in milliseconds. */
-export const HOLD_MS_MAX = 10_000;
-
 /** Waits of a packet: for entries of three tables, and one for `untilAcknowledged`. */
 const ENTRY_WAITS_MAX = 3;
 const WAITS_MAX = ENTRY_WAITS_MAX + 1;
-
-export interface Holds {
-  /**
-   * Holds packet `i` until `members` other members have acknowledged everything that this worker
-   * has logged by the end of the batch, or until `milliseconds` have passed. The time limit also
-   * applies if fewer members are heard. A later middlebox can still drop the packet. If `members`
-   * is 0, the packet does not wait.
-   */
-  untilAcknowledged(i: number, members: number, milliseconds: number): void;
-  /**
-   * Holds the next entry that this worker makes in the table of `entries`: until `members` other
-   * members have acknowledged its record, or for `milliseconds`. If `members` is 0, the entry is
-   * not held.
-   */
-  holdNext(entries: HeldEntries, members: number, milliseconds: number): void;
-  /**
-   * Packet `i` belongs to the entry in `slot`. It waits as long as that entry is held. `now` is in
-   * coarse seconds.
-   */
-  withEntry(i: number, entries: HeldEntries, slot: number, now: number): void;
-}
 
 export interface DataPlaneHolds extends Holds {
   /** Number of packets in the batch that must wait. */
@@ -116,7 +93,7 @@ export interface DataPlaneHolds extends Holds {
   releaseAll(): void;
 }
 
-export interface HoldsParts {
+interface HoldsParts {
   readonly batch: Batch;
   readonly driver: PacketDriver;
   /** Sends held packets that exceed their port's MTU. `null` in wire mode. */

@@ -16,7 +16,7 @@ import { ICMP_BYTES, IcmpType, isQuery } from '../packet/icmp.js';
 import { IPV4_BYTES_MIN, Protocol, swap16, upperNumber } from '../packet/ipv4.js';
 import type { Turn } from '../packet/turn.js';
 
-export const ERRORS_PER_SECOND = 1000;
+const ERRORS_PER_SECOND = 1000;
 export const ERRORS_IN_A_BURST = 50;
 
 const HEADERS_BYTES = IPV4_BYTES_MIN + ICMP_BYTES;

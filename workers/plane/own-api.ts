@@ -14,8 +14,8 @@ const NAME = 'constellation';
 /** Hooks that run in a thread of their own (Node before 22.15). */
 const HOOKS = `
 let api;
-export const initialize = (data) => { api = data; };
-export const resolve = (specifier, context, next) =>
+const initialize = (data) => { api = data; };
+const resolve = (specifier, context, next) =>
   specifier === '${NAME}' ? { url: api, format: 'module', shortCircuit: true } : next(specifier, context);
 `;
 

@@ -13,7 +13,7 @@ import type { Batch } from '../packet/batch.js';
 
 export const CELL_BYTES = 256;
 
-export interface PacketStore {
+interface PacketStore {
   /** Number of packets in the store. */
   readonly count: number;
   /** Whether there is room for a packet of `bytes`. */

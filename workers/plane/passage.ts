@@ -74,7 +74,7 @@ class Leg {
   readonly cameBy = new Int32Array(BATCH_CAPACITY);
 }
 
-export interface PassageParts {
+interface PassageParts {
   readonly batch: Batch;
   /** The chain, in the order of the configuration. */
   readonly stages: readonly Stage[];

@@ -16,7 +16,7 @@ const SPREAD = 0x9e3779b1;
 const MARKS = 1024;
 const SHIFT = 22;
 
-export interface RouteAddresses {
+interface RouteAddresses {
   /** Called once per batch. */
   refresh(): void;
   /** The kind of a raw IPv4 address. For most addresses it takes one load. */

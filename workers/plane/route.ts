@@ -31,7 +31,7 @@ import type { IcmpErrors } from './icmp-errors.js';
 import type { Icmpv6Errors } from './icmpv6-errors.js';
 import { createRouteAddresses, Known } from './route-addresses.js';
 
-export const ROUTE_COUNTERS = {
+const ROUTE_COUNTERS = {
   route_other_host: 'dropped: the frame is addressed to another station, or to a group',
   route_martian:
     "dropped: the source or destination address is not a single host, or of one link (RFC 1812 §5.3.7), or a broadcast address of a port's subnet (RFC 2644), or the source is an address of a port here, or the destination itself",
@@ -90,7 +90,7 @@ export interface Router {
   dispatch(goBack: GoBack, now: number): void;
 }
 
-export type GoBack = (i: number, towards: number, now: number) => void;
+type GoBack = (i: number, towards: number, now: number) => void;
 
 /** Made once per data plane: see the head of batch.ts. */
 export function createRouter(

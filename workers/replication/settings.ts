@@ -31,11 +31,11 @@ export interface Member {
   readonly slot?: number;
 }
 
-export interface PlacedMember extends Member {
+interface PlacedMember extends Member {
   readonly slot: number;
 }
 
-export interface UnicastSettings {
+interface UnicastSettings {
   readonly kind: 'unicast';
 }
 
@@ -123,7 +123,7 @@ export interface ReplicationSettings {
   readonly flushMs: number;
 }
 
-export const REPLICATION_DEFAULTS = {
+const REPLICATION_DEFAULTS = {
   transport: { kind: 'unicast' },
   view: 0,
   mtu: TRANSPORT.mtu_bytes.default,

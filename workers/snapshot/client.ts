@@ -26,7 +26,7 @@ import { Progress } from './progress.js';
 import { type Place, RefusedError, readSnapshot, StreamReader } from './stream.js';
 import { Connection } from './wire.js';
 
-export interface AskOptions extends Hello {
+interface AskOptions extends Hello {
   /** The donor's address. */
   readonly address: string;
   readonly port: number;

@@ -20,7 +20,7 @@ export const FRAME_BYTES_MAX = 64 << 10;
 export const FrameKind = { REFUSAL: 1, DATA: 2, END: 3 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
-export class FrameError extends Error {}
+class FrameError extends Error {}
 
 export class FrameSealer {
   private readonly key: Buffer | null;

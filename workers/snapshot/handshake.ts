@@ -44,7 +44,7 @@ export interface Circle {
   readonly keys: readonly ClusterKey[];
 }
 
-export class HandshakeError extends Error {}
+class HandshakeError extends Error {}
 
 /**
  * What a HELLO asks for: a snapshot, the state that the member has to offer (offer.ts), or what
@@ -81,7 +81,7 @@ export function makeHello(circle: Circle, { client, server, asks = Asks.SNAPSHOT
 }
 
 /** The content of a HELLO, the key it names, and its nonce. */
-export interface ReadHello extends Hello {
+interface ReadHello extends Hello {
   readonly asks: Asks;
   readonly key: ClusterKey | null;
   readonly nonce: string;

@@ -23,7 +23,7 @@ export interface ByteSource {
 export class RefusedError extends Error {}
 
 /** Takes the parts of each frame, and resolves when it can take more. */
-export type PutFrame = (parts: readonly Buffer[]) => Promise<void>;
+type PutFrame = (parts: readonly Buffer[]) => Promise<void>;
 
 /**
  * Writes head, vectors and arena, then END. `onBytes`: called with the number of further bytes of

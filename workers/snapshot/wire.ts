@@ -2,7 +2,7 @@
 
 import type { Socket } from 'node:net';
 
-export class ConnectionError extends Error {}
+class ConnectionError extends Error {}
 
 export class Connection {
   readonly socket: Socket;

@@ -12,7 +12,7 @@
  */
 
 import type { Socket } from 'node:dgram';
-import { EVERYONE } from '../replication/sending/channel.js';
+import { EVERYONE } from '../replication/sending/outlet.js';
 import { datagramBytes, type MulticastSettings, type ReplicationSettings } from '../replication/settings.js';
 import type { Datagram } from '../replication/wire/message.js';
 import { DatagramPool, type PooledDatagram } from './datagram-pool.js';

@@ -6,7 +6,7 @@
  * its errors and goes on.
  */
 
-import type { Outlet } from '../replication/sending/channel.js';
+import type { Outlet } from '../replication/sending/outlet.js';
 
 export interface SendTransport extends Outlet {
   /** Datagrams that the network refused so far. */

@@ -10,7 +10,7 @@
 
 import type { Socket } from 'node:dgram';
 import { MemberTable } from '../../shm/members.js';
-import { EVERYONE } from '../replication/sending/channel.js';
+import { EVERYONE } from '../replication/sending/outlet.js';
 import {
   datagramBytes,
   memberTableOf,

@@ -1,6 +1,7 @@
+import { FailedError, printable, UsageError } from '../../base/command-errors.js';
 import type { AdminSource, ViewRow } from '../../views/source.js';
 import { type Column, lines, table } from '../answer.js';
-import { type Command, expectNoWords, FailedError, printable, UsageError } from '../command.js';
+import { type Command, expectNoWords } from '../command.js';
 
 const LOOK_MS = 50;
 /**

@@ -1,6 +1,7 @@
+import { FailedError } from '../../base/command-errors.js';
 import { counted } from '../../base/counted.js';
 import { record } from '../answer.js';
-import { type Command, expectNoWords, FailedError } from '../command.js';
+import { type Command, expectNoWords } from '../command.js';
 
 export const drain: Command = {
   name: 'drain',

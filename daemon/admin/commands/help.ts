@@ -1,5 +1,6 @@
+import { printable, UsageError } from '../../base/command-errors.js';
 import { type Answer, lines } from '../answer.js';
-import { type Call, type Command, printable, UsageError } from '../command.js';
+import type { Call, Command } from '../command.js';
 import { PROTOCOL_HELP } from '../protocol.js';
 
 export const help = {

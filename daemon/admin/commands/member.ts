@@ -1,9 +1,10 @@
 /** The `member` commands: list and change the members, as this instance knows them. */
 
 import { isIPv4 } from 'node:net';
+import { printable, UsageError } from '../../base/command-errors.js';
 import type { MemberRow } from '../../views/source.js';
 import { type Column, record, table } from '../answer.js';
-import { type Call, type Command, expectNoWords, printable, UsageError } from '../command.js';
+import { type Call, type Command, expectNoWords } from '../command.js';
 
 const COLUMNS: readonly Column<MemberRow>[] = [
   { title: 'MEMBER', cell: (member) => member.name },

@@ -1,6 +1,7 @@
+import { FailedError } from '../../base/command-errors.js';
 import type { RulesRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
-import { type Command, expectNoWords, FailedError } from '../command.js';
+import { type Command, expectNoWords } from '../command.js';
 
 const COLUMNS: readonly Column<RulesRow>[] = [
   { title: 'MIDDLEBOX', cell: (row) => row.middlebox },

@@ -1,6 +1,7 @@
+import { FailedError, UsageError } from '../../base/command-errors.js';
 import type { Reloaded } from '../../views/source.js';
 import { report } from '../answer.js';
-import { type Command, FailedError, UsageError } from '../command.js';
+import type { Command } from '../command.js';
 
 export const reload: Command = {
   name: 'reload',

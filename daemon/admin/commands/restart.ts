@@ -1,5 +1,6 @@
+import { FailedError, printable, UsageError } from '../../base/command-errors.js';
 import { record } from '../answer.js';
-import { type Command, FailedError, printable, UsageError } from '../command.js';
+import type { Command } from '../command.js';
 
 export const restart: Command = {
   name: 'restart',

@@ -1,5 +1,6 @@
+import { FailedError } from '../../base/command-errors.js';
 import { record } from '../answer.js';
-import { type Command, expectNoWords, FailedError } from '../command.js';
+import { type Command, expectNoWords } from '../command.js';
 
 export const save: Command = {
   name: 'save',

@@ -1,7 +1,8 @@
 import { suggestion } from '../../../conf/suggest.js';
+import { FailedError, UsageError } from '../../base/command-errors.js';
 import type { CounterRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
-import { type Command, FailedError, UsageError } from '../command.js';
+import type { Command } from '../command.js';
 
 const COLUMNS: readonly Column<CounterRow>[] = [
   { title: 'COUNTER', cell: (counter) => counter.name },

@@ -1,14 +1,9 @@
 import { suggestion } from '../../../conf/suggest.js';
-import {
-  FLOW_FILTER_HELP,
-  type FlowFilter,
-  matchesFlow,
-  parseFlowFilter,
-  protocolName,
-} from '../../views/flow-filter.js';
-import type { AdminSource, Endpoint, FlowRow } from '../../views/source.js';
+import { UsageError } from '../../base/command-errors.js';
+import { FLOW_FILTER_HELP, matchesFlow, parseFlowFilter, protocolName } from '../../views/flow-filter.js';
+import type { AdminSource, Endpoint, FlowFilter, FlowRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
-import { type Command, UsageError } from '../command.js';
+import type { Command } from '../command.js';
 
 const COLUMNS: readonly Column<FlowRow>[] = [
   { title: 'OBJECT', cell: (flow) => flow.object },

@@ -1,6 +1,7 @@
+import { printable, UsageError } from '../../base/command-errors.js';
 import type { RecordRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
-import { type Call, type Command, printable, UsageError } from '../command.js';
+import type { Call, Command } from '../command.js';
 
 const LIMIT = 100;
 

@@ -1,6 +1,7 @@
+import { UsageError } from '../../base/command-errors.js';
 import type { RuleRow } from '../../views/source.js';
 import { type Column, table } from '../answer.js';
-import { type Command, UsageError } from '../command.js';
+import type { Command } from '../command.js';
 
 const COLUMNS: readonly Column<RuleRow>[] = [
   { title: 'MIDDLEBOX', cell: (row) => row.middlebox },

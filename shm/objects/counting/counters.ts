@@ -7,7 +7,7 @@ import type { StateDefinition } from '../core/object.js';
 import type { WireForm } from './counter-cells.js';
 import { OverCells, overCells } from './over-cells.js';
 
-export interface CounterOptions {
+interface CounterOptions {
   /** Default `totals`. */
   readonly form?: WireForm;
   /** Whether it also counts down. By default it only grows. */
@@ -16,7 +16,7 @@ export interface CounterOptions {
   readonly members?: number;
 }
 
-export interface CounterVectorOptions extends CounterOptions {
+interface CounterVectorOptions extends CounterOptions {
   readonly length: number;
 }
 

@@ -45,7 +45,13 @@ import { FlowRefusal, type FlowTableOptions } from './flow-options.js';
 import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
 
 export type { FlowLookup } from './flow-lookup.js';
-export * from './flow-options.js';
+export {
+  FlowRefusal,
+  type FlowTableOptions,
+  KEY_WORDS_IPV4_ENDPOINT,
+  KEY_WORDS_IPV4_FIVE_TUPLE,
+  KEY_WORDS_IPV6_FIVE_TUPLE,
+} from './flow-options.js';
 export { FLOW_PUT, largerValue, type Winner } from './flow-record.js';
 
 /**

@@ -43,7 +43,7 @@ import { GraphNodes, graphNodesWords } from './graph-nodes.js';
 import { GRAPH_EDGE, increase, isEdge, joinEdge, number53, GRAPH_RECORD as RECORD } from './graph-record.js';
 import { GraphTold, graphToldBytes } from './graph-replicated.js';
 
-export interface GraphOptions {
+interface GraphOptions {
   /** Maximum number of edges. An edge that several members see counts once for each. */
   readonly edges: number;
   /** Maximum number of nodes. Default: as many as edges. */

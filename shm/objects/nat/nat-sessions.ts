@@ -36,7 +36,7 @@ import { flowSlotCount } from '../table/table-slots.js';
 import { FILTER_LEVEL_BYTES, FILTERINGS, FilterLevel, levelOf } from './filter-level.js';
 import type { Rank } from './nat-tables.js';
 
-export interface NatSessionsOptions extends HalfOpenOptions {
+interface NatSessionsOptions extends HalfOpenOptions {
   /** Maximum number of sessions. */
   readonly sessions: number;
   /**

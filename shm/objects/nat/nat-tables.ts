@@ -118,12 +118,12 @@ const COUNTS = struct({
   halfOpen: HALF_OPEN_COUNTS.words,
 });
 
-export type NatCount = Exclude<keyof typeof COUNTS.at, 'halfOpen'>;
+type NatCount = Exclude<keyof typeof COUNTS.at, 'halfOpen'>;
 
 /** Value words of a flow. */
 export const PLACE = 0;
 export const DEAD = 1;
-export const KEY_WORDS = 2;
+const KEY_WORDS = 2;
 const VALUE_WORDS = 2;
 
 /** Slots that are checked for entries that are over, if the table is full. */
@@ -133,7 +133,7 @@ function shapeOf(flows: number): FlowShape {
   return { capacity: flows, keyWords: KEY_WORDS, valueWords: VALUE_WORDS, halfOpenRank: ANSWERED };
 }
 
-export interface NatLimits extends Required<HalfOpenOptions>, SubscriberLimits {
+interface NatLimits extends Required<HalfOpenOptions>, SubscriberLimits {
   /** Seconds past the end of a flow in which no other endpoint gets its port. */
   readonly reuseAfterS: number;
   /** Places of static mappings: no binding takes them. */

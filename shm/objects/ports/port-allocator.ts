@@ -106,7 +106,7 @@ export function classesOf(range: PortRange): readonly [PortRange, PortRange] {
   return [low, high];
 }
 
-export interface AllocatorOptions {
+interface AllocatorOptions {
   /** Raw external addresses, in the order of their places. */
   readonly addresses: readonly number[];
   readonly use: Pick<AddressUse, 'version' | 'isBarred'>;

@@ -16,7 +16,7 @@ import { PORTS_PER_ADDRESS } from './port-claims.js';
 const SAMPLE = 16;
 const SAMPLE_FREE = 5;
 
-export interface LeasesOptions {
+interface LeasesOptions {
   readonly range: PortRange;
   /** Number of places: all are below this. */
   readonly places: number;

@@ -31,7 +31,7 @@ import {
   portClaimsWords,
 } from './port-claims.js';
 
-export interface PortPoolOptions {
+interface PortPoolOptions {
   /** Number of protocols, each with its own ports. */
   readonly protocols: number;
   /** Number of addresses, each with its own ports. */

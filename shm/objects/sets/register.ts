@@ -32,7 +32,7 @@ import type { Journal } from '../core/journal.js';
 import { Applied, merged, type OpenContext, type StateDefinition, type StateObject } from '../core/object.js';
 import { LOCK_MASK, recoverTransaction, Transaction, tryAgain } from '../core/transaction.js';
 
-export interface LastWriterOptions {
+interface LastWriterOptions {
   /** Number of registers; default 1. */
   readonly length?: number;
   readonly valueWords: number;

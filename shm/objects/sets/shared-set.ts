@@ -41,13 +41,13 @@ import { Applied, merged, type OpenContext, type StateDefinition, type StateObje
 import { recoverTransaction, Transaction, tryAgain } from '../core/transaction.js';
 import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords } from '../table/table-slots.js';
 
-export interface GrowSetOptions {
+interface GrowSetOptions {
   /** Maximum number of elements, including removed ones that are not yet forgotten. */
   readonly capacity: number;
   readonly keyWords: number;
 }
 
-export interface RemoveSetOptions extends GrowSetOptions {
+interface RemoveSetOptions extends GrowSetOptions {
   /** Maximum members of the cluster; default 8. Each costs 8 bytes an element. */
   readonly members?: number;
 }

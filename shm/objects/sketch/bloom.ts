@@ -21,7 +21,7 @@ import { BYTES_PER_WORD, LINE, powerOfTwo, struct } from '../../struct.js';
 import { Applied, type OpenContext, type StateDefinition, type StateObject } from '../core/object.js';
 import { SketchHash } from './sketch-hash.js';
 
-export interface BloomOptions {
+interface BloomOptions {
   /** Maximum number of keys for which the rate holds. */
   readonly capacity: number;
   /** Probability that a key that was not added is found, within [1e-9, 0.5]. Default 0.01. */

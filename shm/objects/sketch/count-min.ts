@@ -20,7 +20,7 @@ import { OverCells, overCells } from '../counting/over-cells.js';
 import { type HeavyHitter, HeavyHitterShape, HeavyHitters, type HeavyHittersOptions } from './heavy-hitters.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
 
-export interface CountMinOptions {
+interface CountMinOptions {
   /** ε: a reading may be too large by this fraction of the sum of all counts. Default 0.001. */
   readonly epsilon?: number;
   /** δ: probability that it is larger still. Default 0.01. */

@@ -24,7 +24,7 @@ import type { CounterCells, WireForm } from '../counting/counter-cells.js';
 import { OverCells, overCells } from '../counting/over-cells.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
 
-export interface CountingBloomOptions {
+interface CountingBloomOptions {
   /** Maximum number of distinct keys, over all instances, for which the rate holds. */
   readonly capacity: number;
   /** Probability that a key never counted is found, within [1e-9, 0.5]. Default 0.01. */

@@ -30,7 +30,7 @@ import { Applied, type OpenContext, type StateDefinition, type StateObject, type
 import { estimateOf } from './hyperloglog-estimate.js';
 import { type SketchHash, seeded } from './sketch-hash.js';
 
-export interface HyperLogLogOptions {
+interface HyperLogLogOptions {
   /**
    * A HyperLogLog has 2^precision registers, 4…18. The standard error is 1.04 / √registers. Default
    * 14: 16 KiB, 0.8 %.

@@ -22,7 +22,7 @@
 import { createHash } from 'node:crypto';
 import { wide2, wideWords } from '../../hash.js';
 
-export interface Seeded<P> {
+interface Seeded<P> {
   /** For the state definition: the parameters and a fingerprint of the seed. */
   readonly parameters: P & { readonly seed: string };
   readonly hash: () => SketchHash;

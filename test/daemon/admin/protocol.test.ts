@@ -1,9 +1,10 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { render, table } from '../../../daemon/admin/answer.js';
-import { parseLine, UsageError } from '../../../daemon/admin/command.js';
+import { parseLine } from '../../../daemon/admin/command.js';
 import { COMMANDS } from '../../../daemon/admin/commands/index.js';
 import { errorLine, escapeLine, okLine, readLine } from '../../../daemon/admin/protocol.js';
+import { UsageError } from '../../../daemon/base/command-errors.js';
 
 describe('admin protocol', () => {
   it('tells content from the end of an answer, whatever the content', () => {

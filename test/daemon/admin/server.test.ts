@@ -15,8 +15,8 @@ let path = '';
 let source: FakeSource;
 let server: AdminServer | undefined;
 
-async function listen(options: AdminServerOptions = {}): Promise<void> {
-  server = await AdminServer.listen(path, source, options);
+async function listen(options: Partial<AdminServerOptions> = {}): Promise<void> {
+  server = await AdminServer.listen(path, source, { commands: COMMANDS, ...options });
 }
 
 /** Sends bytes, ends its own side, and returns everything that comes back. */
@@ -401,7 +401,7 @@ describe('admin socket', () => {
 
     it('does not take the place of another instance', async () => {
       await listen();
-      await assert.rejects(AdminServer.listen(path, source), /another instance is using it/);
+      await assert.rejects(AdminServer.listen(path, source, { commands: COMMANDS }), /another instance is using it/);
       assert.equal((await askAll(path, 'show peers')).length, 3);
     });
 
@@ -415,7 +415,10 @@ describe('admin socket', () => {
 
     it('says that the folder is missing', async () => {
       const missing = join(folder, 'no', 'admin.sock');
-      await assert.rejects(AdminServer.listen(missing, source), /the folder .*\/no does not exist; create it/);
+      await assert.rejects(
+        AdminServer.listen(missing, source, { commands: COMMANDS }),
+        /the folder .*\/no does not exist; create it/,
+      );
     });
 
     it('closes idle clients at once, and lets an answer under way end', async () => {

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { UsageError } from '../../../daemon/admin/command.js';
+import { UsageError } from '../../../daemon/base/command-errors.js';
 import { matchesFlow, parseFlowFilter } from '../../../daemon/views/flow-filter.js';
 import { flow } from '../admin/fake-source.js';
 

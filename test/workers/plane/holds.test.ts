@@ -1,8 +1,9 @@
 import { strict as assert } from 'node:assert';
 import { Phase } from '../../../shm/control.js';
+import { HOLD_MS_MAX } from '../../../workers/api/holds.js';
 import type { Process } from '../../../workers/api/middlebox.js';
 import type { Batch } from '../../../workers/packet/batch.js';
-import { HELD_MAX, HOLD_MS_MAX } from '../../../workers/plane/holds.js';
+import { HELD_MAX } from '../../../workers/plane/holds.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NatSite } from '../support/nat-site.js';
 import { on, Plane } from '../support/plane.js';

@@ -1,11 +1,11 @@
 import { strict as assert } from 'node:assert';
 import { formatIpv4, portNumber } from '../../../workers/api/api.js';
 import { defineMiddlebox } from '../../../workers/api/middlebox.js';
+import { Unreachable } from '../../../workers/api/replies.js';
 import firewall from '../../../workers/middleboxes/firewall/index.js';
 import nat from '../../../workers/middleboxes/nat/index.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
 import type { Link } from '../../../workers/plane/chain.js';
-import { Unreachable } from '../../../workers/plane/replies.js';
 import { checksums, describeFrame } from '../support/frames.js';
 import { HOST_MAC, on, type PlaneOptions, ROUTER_MAC, routePort } from '../support/plane.js';
 import { INSIDE, OUTSIDE, Site } from '../support/site.js';

@@ -1,11 +1,11 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
+import { type Replies, Unreachable } from '../../../workers/api/replies.js';
 import { MemoryDriver } from '../../../workers/drivers/memory.js';
 import { BATCH_CAPACITY, type Batch } from '../../../workers/packet/batch.js';
 import { parseIpv4 } from '../../../workers/packet/ipv4.js';
 import { parseIpv6 } from '../../../workers/packet/ipv6.js';
 import { ERRORS_IN_A_BURST } from '../../../workers/plane/icmp-errors.js';
-import { type Replies, Unreachable } from '../../../workers/plane/replies.js';
 import { checksums, describeFrame, frame } from '../support/frames.js';
 import { describe6, frame6 } from '../support/frames6.js';
 import { HOST_MAC, on, Plane, type PlaneOptions, ROUTER_MAC, routePort } from '../support/plane.js';

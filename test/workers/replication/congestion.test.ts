@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import { AckBoard, createAckBoard, PeerRecord } from '../../../shm/ack-board.js';
-import { EVERYONE, type Outlet } from '../../../workers/replication/sending/channel.js';
+import { EVERYONE, type Outlet } from '../../../workers/replication/sending/outlet.js';
 import { Pacing } from '../../../workers/replication/sending/pacing.js';
 import { PeerView } from '../../../workers/replication/sending/peer-view.js';
 import { Reason, Window } from '../../../workers/replication/sending/window.js';

@@ -10,7 +10,7 @@ import { MetricCatalogue } from '../../../shm/metrics.js';
 import type { Delivery, StateObject } from '../../../shm/objects/core/object.js';
 import { Counts, REPLICATION_METRICS } from '../../../workers/replication/metrics.js';
 import { Receiver } from '../../../workers/replication/receiving/receiver.js';
-import { EVERYONE, type Outlet } from '../../../workers/replication/sending/channel.js';
+import { EVERYONE, type Outlet } from '../../../workers/replication/sending/outlet.js';
 import { Sender } from '../../../workers/replication/sending/sender.js';
 import {
   memberTableOf,

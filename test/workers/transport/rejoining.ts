@@ -6,7 +6,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { EVERYONE } from '../../../workers/replication/sending/channel.js';
+import { EVERYONE } from '../../../workers/replication/sending/outlet.js';
 import { replicationSettings } from '../../../workers/replication/settings.js';
 import { receiveTransport, sendTransport } from '../../../workers/transport/open.js';
 import { sleep } from '../replication/test-instance.js';

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { EVERYONE } from '../../../workers/replication/sending/channel.js';
+import { EVERYONE } from '../../../workers/replication/sending/outlet.js';
 import { type ReplicationOptions, replicationSettings } from '../../../workers/replication/settings.js';
 import { FaultyReceiver, seeded } from '../../../workers/transport/fault.js';
 import { groupOf } from '../../../workers/transport/multicast.js';

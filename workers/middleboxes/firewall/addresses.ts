@@ -2,7 +2,7 @@
 
 import { BITS_IPV4, BITS_IPV6, type Interval, largest } from './intervals.js';
 
-export interface AddressRange {
+interface AddressRange {
   readonly version: 4 | 6;
   readonly interval: Interval;
 }
@@ -33,7 +33,7 @@ function parseRange(first: string, last: string): AddressRange | string {
   return { version: from.version, interval: [from.number, to.number] };
 }
 
-export function parseAddress(text: string): { version: 4 | 6; number: bigint } | null {
+function parseAddress(text: string): { version: 4 | 6; number: bigint } | null {
   const number = text.includes(':') ? parseIpv6(text) : parseIpv4(text);
   return number === null ? null : { version: text.includes(':') ? 6 : 4, number };
 }

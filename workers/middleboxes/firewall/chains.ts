@@ -21,7 +21,7 @@ export const RULES_MAX = 32_000;
  * Limit on chains between the top of the file and a rule. nftables allows 16 for each base chain.
  * `import-nft` puts several base chains that go to each other in one file.
  */
-export const CHAINS_DEEP_MAX = 32;
+const CHAINS_DEEP_MAX = 32;
 
 export interface Chain {
   readonly name: Token;

@@ -56,7 +56,7 @@ function heldInVain({ rules }: RuleSet, text: string, others: number): RuleProbl
     }));
 }
 
-export function compile({ rules: expanded, written, policy }: RuleSet): Compiled {
+function compile({ rules: expanded, written, policy }: RuleSet): Compiled {
   const rules = [...expanded, policyRule(policy.verdict, policy.line, written.length)];
   const words = Array<number>(HEAD_WORDS + rules.length * RULE_WORDS).fill(0);
   const sets = new SetTable(words);

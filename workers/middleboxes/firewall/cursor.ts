@@ -7,7 +7,7 @@ import { quote, type Token } from './tokens.js';
 export class Mistake extends Error {}
 
 /** Limit on the problems reported for one text. More of them suggest the wrong file. */
-export const PROBLEMS_MAX = 100;
+const PROBLEMS_MAX = 100;
 
 export class Problems {
   readonly list: RuleProblem[];

@@ -19,7 +19,7 @@ const { ACK, FIN, RST, SYN } = TcpFlag;
 const WORDS_IPV4 = 4;
 const WORDS_IPV6 = 10;
 
-export interface FirewallEarlyReplies {
+interface FirewallEarlyReplies {
   /**
    * Packet `i` is invalid and belongs to no connection. Its connection would have the key `key`.
    * Returns true if it waits.
@@ -39,7 +39,7 @@ export interface FirewallEarlyReplies {
   errorWaits(i: number, key: Int32Array): boolean;
 }
 
-export interface FirewallEarlyParts {
+interface FirewallEarlyParts {
   readonly batch: Batch;
   readonly early: EarlyReplies;
   readonly judge: Judge;

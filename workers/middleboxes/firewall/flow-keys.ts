@@ -23,7 +23,7 @@ const { ICMP, ICMPV6 } = Protocol;
 const IGMP = 2;
 const PORTS = 2;
 
-export interface FlowKeys {
+interface FlowKeys {
   /** Returns true if packet `i` can belong to a connection. */
   isTracked(i: number): boolean;
   /** Writes the key of packet `i` to `out[at …]`. Returns the packet's side. */

@@ -58,7 +58,7 @@ export function limitWords({ rate, periodMs, burst, over }: Limit): number[] {
  */
 export const Ask = { TAKE: 0, LOOK: 1, IGNORE: 2 } as const;
 
-export interface Limits {
+interface Limits {
   /**
    * Returns true if a packet that matches the rest of the rule also matches its limit, whose bucket
    * is at `words[at …]`.

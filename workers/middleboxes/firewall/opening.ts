@@ -39,7 +39,7 @@ const { ACK, RST, SYN } = TcpFlag;
 const { NEW } = Rank;
 
 /** Bits of a connection's value. The lowest bit is the initiator's side. */
-export const ANSWERED = 2;
+const ANSWERED = 2;
 export const REQUESTED = 4;
 const NUMBERED = 8;
 const NUMBER_SHIFT = 16;
@@ -72,7 +72,7 @@ export interface Openings {
   run(now: number): void;
 }
 
-export interface OpeningsParts {
+interface OpeningsParts {
   readonly batch: Batch;
   readonly table: TcpFlowTable;
   readonly window: TcpWindow;

@@ -19,7 +19,7 @@ import { quote, type Token, tokenize } from './tokens.js';
 import { ADDRESS } from './values.js';
 
 /** Verdict for new connections that no rule decides about. */
-export interface Policy {
+interface Policy {
   readonly verdict: 'accept' | 'drop' | 'reject';
   readonly line: number;
 }
@@ -36,7 +36,7 @@ const STATEMENTS = ['define', 'set', 'map', 'zone', 'chain', 'policy'];
 const FIRST_WORDS: readonly string[] = [...STATEMENTS, ...RULE_WORDS];
 
 /** The result of parsing. `notes` report what is valid but may not be intended. */
-export type Parsed =
+type Parsed =
   | { readonly set: RuleSet; readonly notes: readonly RuleProblem[]; readonly problems?: undefined }
   | { readonly problems: readonly RuleProblem[]; readonly set?: undefined; readonly notes?: undefined };
 

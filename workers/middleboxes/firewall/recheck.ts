@@ -26,7 +26,7 @@ export interface Recheck {
   passes(i: number, slot: number, reversed: boolean): boolean;
 }
 
-export interface RecheckParts {
+interface RecheckParts {
   readonly batch: Batch;
   readonly table: TcpFlowTable;
   readonly judge: Judge;

@@ -42,7 +42,7 @@ export interface Limit {
  */
 export const LOG_LEVELS = ['emerg', 'alert', 'crit', 'err', 'warn', 'notice', 'info', 'debug'] as const;
 
-export interface Action {
+interface Action {
   readonly verdict: number;
   /** The chain of JUMP and GOTO. */
   readonly chain: Token | null;

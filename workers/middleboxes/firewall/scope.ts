@@ -26,7 +26,7 @@ import {
  * A zone. A packet must match both its ports and its addresses; null matches all. `ports` has a bit
  * per port index.
  */
-export interface Zone {
+interface Zone {
   readonly name: Token;
   readonly ports: number | null;
   readonly addresses: { readonly v4: Intervals; readonly v6: Intervals } | null;

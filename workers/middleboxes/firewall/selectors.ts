@@ -48,7 +48,7 @@ export interface Selector<T = unknown> {
 }
 
 /** Reads the words after the first. Returns the selector that they name. */
-export type Selection = (cursor: Cursor, scope: Scope) => Selector;
+type Selection = (cursor: Cursor, scope: Scope) => Selector;
 
 export function word(cursor: Cursor, after: string, choices: readonly string[]): string {
   const token = cursor.take();

@@ -40,7 +40,7 @@ export function quote(text: string): string {
   return JSON.stringify(short);
 }
 
-export interface Tokenized {
+interface Tokenized {
   readonly tokens: Token[];
   readonly comments: Comment[];
   readonly problems: RuleProblem[];

@@ -34,7 +34,7 @@ export const Signature = {
   SYN_FLOOD: 2002,
 } as const;
 
-export const FIGURES = 5;
+const FIGURES = 5;
 const SCAN_FIGURES = ['attempted', 'answered', 'refused', 'ports', 'addresses'];
 const PORT_FLOOD_FIGURES = ['mbit', 'seconds'];
 const SYN_FLOOD_FIGURES = ['syns', 'completed', 'seconds'];

@@ -20,7 +20,7 @@ const ADDRESS_LIKE = /^[0-9a-f]{0,4}([.:][0-9a-f]{0,4}){1,8}(\/[0-9]{0,3})?$/i;
 const NO_PREFIX = 'what stands here is not a prefix such as 10.0.0.0/8 or 2001:db8::/32';
 
 /** A compiled list: `words[base …]`. */
-export interface AllowList {
+interface AllowList {
   readonly words: Int32Array;
   readonly base: number;
 }

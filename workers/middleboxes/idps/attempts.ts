@@ -63,7 +63,7 @@ const PENDING = 1 << 16;
  * Seconds for which an attempt is remembered. `EXPECTED_S` is that for which something stays
  * expected.
  */
-export const LIFE_S = 32;
+const LIFE_S = 32;
 const EXPECTED_S = 3;
 const RECORDS_PER_SECOND = 1000;
 const RECORD_WORDS = 3;

@@ -51,7 +51,7 @@ export interface Blocks {
   lift(words: Int32Array, now: number): void;
 }
 
-export interface BlockOptions {
+interface BlockOptions {
   readonly dry_run: boolean;
   readonly ipv6_prefix: number;
 }

@@ -66,7 +66,7 @@ const SEEN = 1 << 17;
 const SEEN_WAYS = 4;
 const SEEN_S_SHIFT = 4;
 
-export interface Evidence {
+interface Evidence {
   /** Takes the evidence of packet `i`, whose ends are loaded. */
   look(i: number, now: number): void;
   /** Looks again for the attempts of unmatched refusals. */

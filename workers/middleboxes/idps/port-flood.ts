@@ -20,13 +20,13 @@ export const PORT_COUNTERS = 2 * PORTS;
 const BITS_PER_MBIT = 1_000_000;
 const PORTIONS = 1024;
 
-export interface PortFloodOptions {
+interface PortFloodOptions {
   readonly port_flood_mbit: number;
   readonly port_flood_seconds: number;
   readonly port_block_seconds: number;
 }
 
-export interface PortFloods {
+interface PortFloods {
   /** Counts packet `i`, which is TCP or UDP. Its ends must be loaded. */
   take(i: number, now: number): void;
   /** Applies changed options. */

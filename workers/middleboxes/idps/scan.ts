@@ -109,7 +109,7 @@ const NOTE_WORDS = 16;
  */
 const UNSUSPICIOUS = SUSPICIOUS + 2;
 
-export interface ScanOptions {
+interface ScanOptions {
   readonly excess: number;
   readonly answer_seconds: number;
   readonly ports: number;

@@ -24,7 +24,7 @@ export interface Silence {
   behindSeconds: number;
 }
 
-export interface SilenceWatch extends Silence {
+interface SilenceWatch extends Silence {
   /** Checks the members. Call it several times a second. */
   look(now: number): void;
   /** Returns why silence is not judged, or should not be. Not for the packet path. */
@@ -34,7 +34,7 @@ export interface SilenceWatch extends Silence {
 }
 
 /** Callbacks for logging. */
-export interface SilenceEvents {
+interface SilenceEvents {
   suspended(): void;
   resumed(): void;
   /** Judgement resumes although members are incomplete. */

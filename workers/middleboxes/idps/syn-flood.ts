@@ -40,7 +40,7 @@ const BITS = 1 << 25;
 const FULL = 5_000_000;
 const { SYN, ACK, FIN, RST } = TcpFlag;
 
-export interface SynFloods {
+interface SynFloods {
   /** Counts TCP packet `i`, whose ends are loaded. Returns true if it is a SYN to drop. */
   take(i: number, now: number): boolean;
   /**

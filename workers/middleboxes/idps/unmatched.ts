@@ -25,7 +25,7 @@ const AGAIN = 2;
 const AT = { ends: 0, ports: END_WORDS, protocol: 10, who: 11, since: 12 } as const;
 const WORDS = 13;
 
-export interface Unmatched {
+interface Unmatched {
   /**
    * Stores that the source at `ends[who …]` was refused. `ports` is the pair of the packet with
    * these ends.

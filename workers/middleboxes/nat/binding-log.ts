@@ -46,7 +46,7 @@ function timeOf(seconds: number): string {
   return new Date(unixMs(seconds)).toISOString();
 }
 
-export interface BindingLog {
+interface BindingLog {
   /** Logs that a binding was made. */
   bound(slot: number, now: number): void;
   /** Logs bindings that ended. One worker calls it every `LOOK_S`. */

@@ -52,7 +52,7 @@ export interface NatEarlyReplies {
   errorWaits(i: number, quoted: Quoted, port: number, remote: number, remotePort: number, now: number): boolean;
 }
 
-export interface EarlyParts {
+interface EarlyParts {
   readonly batch: Batch;
   readonly early: EarlyReplies;
   readonly bindings: NatBinding;

@@ -22,7 +22,7 @@ import type { NatEarlyReplies } from './early.js';
 import type { Endpoints } from './endpoints.js';
 import type { Filter } from './filter.js';
 
-export interface ErrorParts {
+interface ErrorParts {
   readonly batch: Batch;
   readonly inside: number;
   readonly outside: number;

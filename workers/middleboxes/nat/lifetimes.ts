@@ -72,7 +72,7 @@ export interface LifetimeOptions {
   readonly icmp: number;
 }
 
-export interface Lifetimes {
+interface Lifetimes {
   /** Applies changed options. A running timer keeps its value until the next packet. */
   configure(): void;
   /** Timeout in seconds of a binding that packet `i` from inside makes. */

@@ -47,7 +47,7 @@ interface Move {
   readonly until: number;
 }
 
-export interface LossParts {
+interface LossParts {
   readonly batch: Batch;
   readonly bindings: NatBinding;
   readonly connections: Connections;
@@ -55,7 +55,7 @@ export interface LossParts {
   readonly counters: { readonly port_lost: number };
 }
 
-export interface Losses {
+interface Losses {
   /** Reads which bindings moved to another port. Call it for each batch. */
   look(now: number): void;
   /** Returns true if any moves are remembered. Then call `endsMoved` for packets from inside. */

@@ -11,7 +11,7 @@ import type { Endpoints } from './endpoints.js';
 
 const AH = 51;
 
-export interface WholeAddressParts {
+interface WholeAddressParts {
   readonly batch: Batch;
   readonly inside: number;
   readonly outside: number;

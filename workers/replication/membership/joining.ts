@@ -48,10 +48,10 @@ import type { MemberTable } from '../../../shm/members.js';
 import { type ReplicationSettings, selfIndex } from '../settings.js';
 import { FREEZING_VERSION } from '../wire/message.js';
 
-export type JoiningState = 'listening' | 'asking' | 'ready' | 'leaving' | 'left';
+type JoiningState = 'listening' | 'asking' | 'ready' | 'leaving' | 'left';
 
 /** What a snapshot has of one origin's present incarnation. */
-export interface SnapshotVector {
+interface SnapshotVector {
   readonly incarnation: number;
   readonly contiguous: number;
 }

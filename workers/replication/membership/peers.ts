@@ -11,7 +11,7 @@ import { memberTableOf, type ReplicationSettings, selfIndex } from '../settings.
 /** Names by `Attachment`, in the order of severity. */
 const ATTACHMENT_NAMES = ['attached', 'owed', 'absent'] as const;
 
-export interface PeerObject {
+interface PeerObject {
   readonly object: number;
   /** Records of ours, taken from the log rings, that the peer has not acknowledged. */
   readonly unacknowledged: number;

@@ -40,7 +40,7 @@ import type { ReceiveChannel } from './receive-channel.js';
  */
 const PATIENCE = 6;
 
-export interface ClosingContext {
+interface ClosingContext {
   readonly settings: ReplicationSettings;
   readonly self: number;
   readonly board: AckBoard;

@@ -31,7 +31,7 @@ import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
 import { RoundTrip } from './round-trip.js';
 import { Vectors } from './vectors.js';
 
-export interface ReceiverOptions {
+interface ReceiverOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
   /** In the order of their ids, from 0, opened for writing. */

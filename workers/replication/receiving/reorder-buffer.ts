@@ -3,7 +3,7 @@
  * size is bounded: a unit that does not fit is not buffered, and comes again.
  */
 
-export interface HeldUnit {
+interface HeldUnit {
   readonly first: number;
   readonly last: number;
   readonly records: Int32Array;

@@ -8,7 +8,8 @@ import { DigestRecord, PeerRecord } from '../../../shm/board-records.js';
 import { selfIndex } from '../settings.js';
 import { FREEZING_VERSION, FROZEN, HOLDS } from '../wire/message.js';
 import type { Attachments } from './attachments.js';
-import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
+import type { ChannelContext, Composer } from './channel.js';
+import { EVERYONE, type Outlet } from './outlet.js';
 
 export class Acknowledging {
   private readonly object: number;

@@ -28,7 +28,8 @@ import type { StateObject } from '../../../shm/objects/core/object.js';
 import { selfIndex } from '../settings.js';
 import type { UnitLog } from '../units/unit-log.js';
 import { Debt } from './backlog.js';
-import { type ChannelContext, type Composer, EVERYONE, type Outlet } from './channel.js';
+import type { ChannelContext, Composer } from './channel.js';
+import { EVERYONE, type Outlet } from './outlet.js';
 import type { Audience } from './retransmission.js';
 
 /** How often figures of the backlogs are put on the board, in ms. */

@@ -25,7 +25,8 @@ import type { StateObject } from '../../../shm/objects/core/object.js';
 import { Fold } from '../units/fold.js';
 import { createUnitLogs, UnitLog, unitLogRegion } from '../units/unit-log.js';
 import { type Datagram, FORMAT_VERSION, UNIT_WORDS } from '../wire/message.js';
-import type { ChannelContext, Composer, Outlet } from './channel.js';
+import type { ChannelContext, Composer } from './channel.js';
+import type { Outlet } from './outlet.js';
 import { type Audience, isBefore, Retransmission } from './retransmission.js';
 import { RECORD_WORDS_MAX } from './staging.js';
 
@@ -37,16 +38,8 @@ const WINDOW_UNITS_MAX = 256;
 /** A unit log's positions are 32-bit word counts. */
 const LOG_BYTES_MAX = 1 << 30;
 
-/** The memory, in bytes, that all backlogs of an instance may take. */
-export interface DebtBudget {
-  used: number;
-  readonly limit: number;
-  /** The most bytes that the folded part of one backlog may take. */
-  readonly perFold: number;
-}
-
 /** How a backlog is made. */
-export interface DebtOptions {
+interface DebtOptions {
   readonly source: StateObject;
   readonly member: number;
   /** What the member has of our units, kept up to date by the owner. */

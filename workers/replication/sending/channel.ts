@@ -1,36 +1,24 @@
 /**
- * What the parts of a sending channel share: the outlet for messages, the context of all channels
- * of an instance, and the composer of one channel's messages.
+ * What the parts of a sending channel share: the context of all channels of an instance, and the
+ * composer of one channel's messages.
  */
 
 import type { AckBoard } from '../../../shm/ack-board.js';
 import type { Counts } from '../metrics.js';
 import type { ReplicationSettings } from '../settings.js';
 import type { Datagram, MessageWriter } from '../wire/message.js';
-import type { DebtBudget } from './backlog.js';
 import type { HoldMarks } from './hold-marks.js';
+import type { Outlet } from './outlet.js';
 import type { Pacing } from './pacing.js';
 import type { PeerView } from './peer-view.js';
 import type { Window } from './window.js';
 
-/** As a destination: every other member. */
-export const EVERYONE = -1;
-
-/**
- * Where messages go. The core composes messages in the outlet's memory and knows nothing of
- * sockets.
- */
-export interface Outlet {
-  /**
-   * Memory for one message, or null while all of it is under way. A claimed datagram must be sent.
-   */
-  claim(): Datagram | null;
-  /**
-   * Sends the first `bytes` bytes of a claimed datagram, about `object`, to `member` (a slot) or
-   * `EVERYONE`. The message has nothing for members whose bits are set in `spareLow` (slots 0–31)
-   * and `spareHigh` (slots 32–63): they may be left out.
-   */
-  send(datagram: Datagram, bytes: number, object: number, member: number, spareLow: number, spareHigh: number): void;
+/** The memory, in bytes, that all backlogs of an instance may take. */
+export interface DebtBudget {
+  used: number;
+  readonly limit: number;
+  /** The most bytes that the folded part of one backlog may take. */
+  readonly perFold: number;
 }
 
 /** What all channels of an instance share. */

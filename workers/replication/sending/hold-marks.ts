@@ -20,7 +20,7 @@ import { HoldBoard } from '../../../shm/hold-board.js';
 export const MARKS_MAX = 256;
 
 /** What a mark is compared with. */
-export interface Acknowledged {
+interface Acknowledged {
   /** Whether the member counts. */
   isLive(member: number): boolean;
   /** The number through which the member has every unit of ours for the object. */

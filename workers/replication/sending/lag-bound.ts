@@ -124,7 +124,7 @@ export class LagTrack {
 }
 
 /** The part of an object's channel that the bound needs. */
-export interface LaggingChannel {
+interface LaggingChannel {
   readonly object: number;
   /** The highest number assigned to a record, and the highest number that was sent from the log. */
   readonly numbered: number;
@@ -137,7 +137,7 @@ export interface LaggingChannel {
   detach(member: number): void;
 }
 
-export interface LagBoundOptions {
+interface LagBoundOptions {
   readonly settings: ReplicationSettings;
   readonly peers: PeerView;
   readonly window: Window;

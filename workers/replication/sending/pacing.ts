@@ -18,7 +18,7 @@
 
 import { type ReplicationSettings, wireOverheadBytes } from '../settings.js';
 import type { Datagram } from '../wire/message.js';
-import { EVERYONE, type Outlet } from './channel.js';
+import { EVERYONE, type Outlet } from './outlet.js';
 import type { PeerView } from './peer-view.js';
 
 /** The limit is kept over this time. */

@@ -17,7 +17,8 @@ import type { StateObject } from '../../../shm/objects/core/object.js';
 import type { ForeignLog } from '../units/foreign-log.js';
 import { FIRST_SEQUENCE } from '../units/unit-log.js';
 import type { Datagram } from '../wire/message.js';
-import { type ChannelContext, Composer, EVERYONE, type Outlet } from './channel.js';
+import { type ChannelContext, Composer } from './channel.js';
+import { EVERYONE, type Outlet } from './outlet.js';
 
 /** Time between two reads of the members' incarnations, in ms. */
 const LOOK_MS = 2;

@@ -23,7 +23,8 @@ import type { UnitLog } from '../units/unit-log.js';
 import { type Datagram, UNIT_WORDS } from '../wire/message.js';
 import { Acknowledging } from './acknowledging.js';
 import { Attachments } from './attachments.js';
-import { type ChannelContext, Composer, EVERYONE, type Outlet } from './channel.js';
+import { type ChannelContext, Composer } from './channel.js';
+import { EVERYONE, type Outlet } from './outlet.js';
 import { Retransmission } from './retransmission.js';
 import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './staging.js';
 

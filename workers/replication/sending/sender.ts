@@ -12,10 +12,10 @@ import { memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from
 import { openForeignLogs } from '../units/foreign-log.js';
 import { UnitLog, unitLogRegion } from '../units/unit-log.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from '../wire/message.js';
-import type { DebtBudget } from './backlog.js';
-import type { ChannelContext, Outlet } from './channel.js';
+import type { ChannelContext, DebtBudget } from './channel.js';
 import { HoldMarks } from './hold-marks.js';
 import { LagBound } from './lag-bound.js';
+import type { Outlet } from './outlet.js';
 import { Pacing } from './pacing.js';
 import { PeerView } from './peer-view.js';
 import { Repair } from './repair.js';
@@ -37,7 +37,7 @@ const HOLDS = {
   [Reason.LAG]: 'state_tx_holds_lag',
 } as const;
 
-export interface SenderOptions {
+interface SenderOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
   /**

@@ -23,7 +23,7 @@ import type { SealKey } from '../../../shm/seal-board.js';
 export type ClusterKey = SealKey;
 
 export const KEY_ID_MAX = 255;
-export const SECRET_BYTES = 32;
+const SECRET_BYTES = 32;
 /** The most keys accepted at a time: enough to change from one to the next. */
 export const KEYS_MAX = 2;
 

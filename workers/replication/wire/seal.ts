@@ -104,7 +104,7 @@ function isSame(salt: Int32Array, other: Int32Array): boolean {
   return true;
 }
 
-export interface SealerOptions {
+interface SealerOptions {
   readonly clusterId: number;
   /** Our member id and incarnation. */
   readonly sender: number;
@@ -173,7 +173,7 @@ interface Incarnation {
   keys: (Buffer | null)[];
 }
 
-export interface OpenerOptions {
+interface OpenerOptions {
   readonly clusterId: number;
   /** Our member id. */
   readonly self: number;

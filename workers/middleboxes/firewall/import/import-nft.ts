@@ -78,7 +78,7 @@ export interface LeftOut {
   readonly changes: boolean;
 }
 
-export interface Imported {
+interface Imported {
   readonly text: string;
   /** Names that the ports of the configuration must have. */
   readonly ports: readonly string[];
@@ -86,7 +86,8 @@ export interface Imported {
 }
 
 export { INSIDE };
-export const OUTSIDE = 'outside';
+
+const OUTSIDE = 'outside';
 const PORTS_MAX = 16;
 const HIDDEN = 'may be a part of a rule that nft could not print';
 const LOOPBACK = 'lo';

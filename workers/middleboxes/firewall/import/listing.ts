@@ -19,7 +19,7 @@ export interface Block extends Statement {
 }
 
 /** The properties of a base chain. Packets enter a base chain from a hook. */
-export interface Base {
+interface Base {
   readonly type: string;
   readonly hook: string;
   readonly priority: number;

@@ -13,7 +13,7 @@ const OPEN = State.ESTABLISHED | State.RELATED;
 /** Limit on the rules that are compared. Beyond it, more refusals are reported than exist. */
 const SETTLERS_MAX = 256;
 
-export interface Refusal {
+interface Refusal {
   /** As written. */
   readonly text: string;
   readonly states: string;

@@ -7,7 +7,7 @@ import { refusal } from '../refusals.js';
 import { quote, type Token } from '../tokens.js';
 
 /** The text of a token. `joined`: it stood directly behind the previous word. */
-export interface Word {
+interface Word {
   readonly text: string;
   readonly kind: Token['kind'];
   readonly joined: boolean;
@@ -32,9 +32,9 @@ export function lineOf(words: readonly Word[]): string {
 const word = (text: string): Word => ({ text, kind: 'word', joined: false });
 
 /** Returns the ports of an interface name, which may end with `*`. */
-export type PortsOf = (name: string) => readonly string[];
+type PortsOf = (name: string) => readonly string[];
 
-export type Rewritten =
+type Rewritten =
   | { readonly words: readonly Word[]; readonly never?: undefined }
   /** No packet can match, because of these interfaces. */
   | { readonly never: string; readonly words?: undefined };
