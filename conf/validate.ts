@@ -5,6 +5,7 @@
  */
 
 import { z } from 'zod';
+import { FORMER_NAMES } from '../options/sections.js';
 import { crossChecks, type Draft, type Host } from './cross-checks.js';
 import { explain, oneOf, show } from './messages.js';
 import type { MiddleboxDeclaration } from './middleboxes.js';
@@ -36,16 +37,42 @@ export function validate(value: unknown, declarations: readonly MiddleboxDeclara
   for (const key of Object.keys(value)) if (!Object.hasOwn(schemas, key)) problems.push(unknownKey([], key, schemas));
   for (const section of Object.keys(schemas) as SectionName[]) {
     // A section whose settings are all commented out is treated as empty.
-    const result = schemas[section].safeParse(value[section] ?? undefined, { error: explain });
+    const { content, former } = withPresentNames(section, value[section] ?? undefined);
+    const result = schemas[section].safeParse(content, { error: explain });
     if (result.success) {
       draft[section] = result.data;
     } else {
-      problems.push(...result.error.issues.flatMap((issue) => toProblems(issue, section, schemas[section])));
-      draft[section] = prune(value[section], result.error.issues);
+      problems.push(
+        ...result.error.issues
+          .flatMap((issue) => toProblems(issue, section, schemas[section]))
+          .map((problem) => withFormerName(problem, former)),
+      );
+      draft[section] = prune(content, result.error.issues);
     }
   }
   problems.push(...crossChecks(draft as Draft, declarations, host));
   return problems.length > 0 ? { problems } : { written: draft as unknown as WrittenConfig };
+}
+
+/** A section under the present names of its options, and the former names that the file has. */
+function withPresentNames(section: string, value: unknown): { content: unknown; former: ReadonlyMap<string, string> } {
+  const former = new Map<string, string>();
+  if (!isMapping(value) || !Object.hasOwn(FORMER_NAMES, section)) return { content: value, former };
+  const content = { ...value };
+  for (const [old, present] of Object.entries(FORMER_NAMES[section])) {
+    if (!Object.hasOwn(content, old) || Object.hasOwn(content, present)) continue;
+    content[present] = content[old];
+    delete content[old];
+    former.set(present, old);
+  }
+  return { content, former };
+}
+
+/** The problem at the name that the file has. */
+function withFormerName(problem: Problem, former: ReadonlyMap<string, string>): Problem {
+  const [section, option, ...rest] = problem.path;
+  const old = former.get(String(option));
+  return old === undefined ? problem : { ...problem, path: [section, old, ...rest] };
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

@@ -302,7 +302,7 @@ export class Daemon implements Running {
       this.donor = await openDonor({
         ...{ instance: this.instance, circle: this.circle(), entry: this.entry, log: this.log },
         agreed: this.agreement.own,
-        onAgreedTold: (id) => this.agreement.noteTold(id),
+        onAgreedSent: (id) => this.agreement.noteInformed(id),
         objects: () => this.objects,
         lacks: () => this.resync.lacks,
       });
@@ -401,10 +401,10 @@ export class Daemon implements Running {
     const log = buffers.logs[thread];
     const position = log === undefined ? 0 : committedPosition(log);
     const journal = this.instance.journal(thread);
-    let mended = 0;
-    for (const object of this.objects) mended += object.recover(writerId(thread), journal, position);
+    let recovered = 0;
+    for (const object of this.objects) recovered += object.recover(writerId(thread), journal, position);
     if (log !== undefined) recoverLog(log);
-    if (mended > 0) this.log.warn(`mended ${mended} words that thread ${name} left half changed or locked`);
+    if (recovered > 0) this.log.warn(`recovered ${recovered} words that thread ${name} left half changed or locked`);
   }
 
   /** Whether every thread has shown a heartbeat since the last call. */
@@ -506,15 +506,15 @@ export class Daemon implements Running {
     let least = Number.POSITIVE_INFINITY;
     let leastAt = performance.now();
     for (;;) {
-      const owed = this.source.unacknowledged();
-      if (owed === 0) return { complete: true, unacknowledged_records: 0 };
-      if (this.stopping !== null) return { complete: false, unacknowledged_records: owed };
-      if (owed < least) {
-        least = owed;
+      const unacknowledged = this.source.unacknowledged();
+      if (unacknowledged === 0) return { complete: true, unacknowledged_records: 0 };
+      if (this.stopping !== null) return { complete: false, unacknowledged_records: unacknowledged };
+      if (unacknowledged < least) {
+        least = unacknowledged;
         leastAt = performance.now();
       } else if (performance.now() - leastAt > DRAIN_STALL_MS) {
         this.draining = null; // a second call waits again
-        return { complete: false, unacknowledged_records: owed };
+        return { complete: false, unacknowledged_records: unacknowledged };
       }
       await sleep(DRAIN_LOOK_MS);
     }
@@ -546,8 +546,9 @@ export class Daemon implements Running {
     const deadline = performance.now() + Math.max(QUIET_MS, plan.replication.flushMs);
     while (error === null && this.health.tookPackets && performance.now() < deadline && !this.hasLeft())
       await sleep(DRAIN_LOOK_MS);
-    const owed = this.source.unacknowledged();
-    if (owed > 0) this.log.warn(`stopping with ${counted(owed, 'record')} that not every member has acknowledged`);
+    const unacknowledged = this.source.unacknowledged();
+    if (unacknowledged > 0)
+      this.log.warn(`stopping with ${counted(unacknowledged, 'record')} that not every member has acknowledged`);
     control.setPhase(Phase.STOP);
     await this.supervisor.stop();
     if (error === null) await this.members.left();
@@ -601,7 +602,7 @@ export class Daemon implements Running {
         `members know incarnation ${this.outrun} of this instance, which is later than the present one: the clock was put back while they were not heard; a member refuses messages of this one until it has not heard the later one for some seconds`,
       );
     }
-    if (this.board.isDisowned && this.stopping === null)
+    if (this.board.isDeclaredDead && this.stopping === null)
       void this.stop(
         new Error('the other members declared this life over; it has to begin another one: start it again'),
       );

@@ -185,7 +185,7 @@ export const REPLICATION = {
     0,
     { min: 0, max: 600_000, unit: 'ms', change: ROLLING },
   ),
-  debt_bytes: option.count(
+  backlog_bytes: option.count(
     'Memory for the backlog of members that are silent or behind when the unit log is full: coalesced, seldom more for each than the state itself. A member for which it does not suffice needs a snapshot.',
     512 * 1024 ** 2,
     { min: 0, max: 2 ** 40, unit: 'bytes' },

@@ -103,3 +103,8 @@ export const SECTIONS = {
 } as const satisfies Readonly<Record<string, Section>>;
 
 export const ALL_SECTIONS: readonly Section[] = Object.values(SECTIONS);
+
+/** Former names of options, by section. A file may still use them. */
+export const FORMER_NAMES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  replication: { debt_bytes: 'backlog_bytes' },
+};

@@ -29,12 +29,12 @@
  * | word       | meaning                                                                                                 |
  * | ---------- | ------------------------------------------------------------------------------------------------------- |
  * | `status`   | bits of `PeerFlag`; 0 is READY. The send thread puts it in every message                               |
- * | `disowned` | 1: the others have declared our incarnation dead; we must restart                                       |
+ * | `declaredDead` | 1: the others have declared our incarnation dead; we must restart                                       |
  * | `outrun`   | highest incarnation of our own slot that a member reported, above our own; 0: none                      |
  * | `owed`     | messages received so far that ask for an acknowledgement                                                |
  * | `served`   | value of `owed` up to which the send thread has acknowledged                                            |
  * | `changes`  | number of writes to any cell of the object, or of a peer: if it is equal, the send thread looks no further |
- * | `hungry`   | the send thread's log is full: ring its doorbell when an acknowledgement comes                          |
+ * | `logFull`   | the send thread's log is full: ring its doorbell when an acknowledgement comes                          |
  * | `numbered` | highest sequence number given to a record; stored before the record's ring is released, so a record is always in one of the two |
  * | `sequence`, `datagram` | highest numbers given to the network; stored before the system call that sends them, so a thread that sees an answer sees them (TSO; the answer crossed the kernel) |
  *
@@ -48,10 +48,10 @@ import {
   type AttachmentRecord,
   DIGEST_FLOATS,
   type DigestRecord,
-  LIFE_FLOATS,
-  type LifeRecord,
+  INCARNATIONS_FLOATS,
   PEER_FLOATS,
   type PeerRecord,
+  type SlotIncarnations,
   VECTOR_FLOATS,
   type VectorRecord,
 } from './board-records.js';
@@ -61,13 +61,21 @@ import { VersionedCells } from './versioned.js';
 
 export { MAX_RANGES, PeerFlag, PeerRecord, VectorRecord } from './board-records.js';
 
-const HEADER = struct({ objects: 1, members: 1, incarnation: 2, status: LINE, disowned: LINE, unused: 1, outrun: 2 });
+const HEADER = struct({
+  objects: 1,
+  members: 1,
+  incarnation: 2,
+  status: LINE,
+  declaredDead: LINE,
+  unused: 1,
+  outrun: 2,
+});
 const CHANNEL = struct({
-  owed: LINE,
+  ackRequests: LINE,
   changes: 1,
-  owedAt: 2,
+  ackRequestedAt: 2,
   served: LINE,
-  hungry: 1,
+  logFull: 1,
   numbered: 2,
   sequence: 2,
   datagram: 2,
@@ -77,7 +85,7 @@ interface Places {
   readonly channels: number;
   readonly vectors: number;
   readonly peers: number;
-  readonly lives: number;
+  readonly incarnations: number;
   readonly attachments: number;
   readonly digests: number;
   readonly bytes: number;
@@ -95,11 +103,11 @@ function places(objects: number, members: number): Places {
   const channels = roundUp(HEADER.bytes, BYTES_PER_LINE);
   const vectors = channels + objects * CHANNEL.bytes;
   const peers = vectors + VersionedCells.bytes(objects * vectorsPerObject(members), VECTOR_FLOATS);
-  const lives = peers + VersionedCells.bytes(members, PEER_FLOATS);
-  const attachments = lives + VersionedCells.bytes(members, LIFE_FLOATS);
+  const incarnations = peers + VersionedCells.bytes(members, PEER_FLOATS);
+  const attachments = incarnations + VersionedCells.bytes(members, INCARNATIONS_FLOATS);
   const digests = attachments + VersionedCells.bytes(objects * members, ATTACHMENT_FLOATS);
   const bytes = digests + VersionedCells.bytes(objects * members, DIGEST_FLOATS);
-  return { channels, vectors, peers, lives, attachments, digests, bytes };
+  return { channels, vectors, peers, incarnations, attachments, digests, bytes };
 }
 
 /**
@@ -125,7 +133,7 @@ export class AckBoard {
   private readonly f64: Float64Array;
   private readonly vectors: VersionedCells;
   private readonly peers: VersionedCells;
-  private readonly lives: VersionedCells;
+  private readonly incarnations: VersionedCells;
   private readonly attachments: VersionedCells;
   private readonly digests: VersionedCells;
 
@@ -144,7 +152,7 @@ export class AckBoard {
     this.header = header;
     this.vectors = cells(place.vectors, this.objects * vectorsPerObject(this.members), VECTOR_FLOATS);
     this.peers = cells(place.peers, this.members, PEER_FLOATS);
-    this.lives = cells(place.lives, this.members, LIFE_FLOATS);
+    this.incarnations = cells(place.incarnations, this.members, INCARNATIONS_FLOATS);
     this.attachments = cells(place.attachments, this.objects * this.members, ATTACHMENT_FLOATS);
     this.digests = cells(place.digests, this.objects * this.members, DIGEST_FLOATS);
   }
@@ -185,13 +193,13 @@ export class AckBoard {
     this.vectors.write(this.memberCell(object, member, origin) + 1, record.floats, record.used);
   }
 
-  writeLife(member: number, record: LifeRecord): void {
-    this.lives.write(member, record.floats, LIFE_FLOATS);
+  writeIncarnations(member: number, record: SlotIncarnations): void {
+    this.incarnations.write(member, record.floats, INCARNATIONS_FLOATS);
   }
 
   /** The others have declared our incarnation dead. */
-  setDisowned(): void {
-    Atomics.store(this.header, HEADER.at.disowned, 1);
+  setDeclaredDead(): void {
+    Atomics.store(this.header, HEADER.at.declaredDead, 1);
   }
 
   /** A member reports a later incarnation of our own slot than ours. */
@@ -208,8 +216,8 @@ export class AckBoard {
     Atomics.store(this.i32, at, (this.i32[at] + 1) | 0);
   }
 
-  setOwed(object: number, owed: number): void {
-    Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.owed, owed);
+  setAckRequests(object: number, ackRequests: number): void {
+    Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.ackRequests, ackRequests);
   }
 
   /**
@@ -217,17 +225,17 @@ export class AckBoard {
    * acknowledgement delay, so the store is plain.
    */
   setOwedAt(object: number, now: number): void {
-    this.f64[(object * CHANNEL.words + CHANNEL.at.owedAt) >> 1] = now;
+    this.f64[(object * CHANNEL.words + CHANNEL.at.ackRequestedAt) >> 1] = now;
   }
 
   // Written by the send thread.
 
-  setServed(object: number, owed: number): void {
-    Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.served, owed);
+  setServed(object: number, ackRequests: number): void {
+    Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.served, ackRequests);
   }
 
-  setHungry(object: number, hungry: boolean): void {
-    Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.hungry, hungry ? 1 : 0);
+  setLogFull(object: number, logFull: boolean): void {
+    Atomics.store(this.i32, object * CHANNEL.words + CHANNEL.at.logFull, logFull ? 1 : 0);
   }
 
   setNumbered(object: number, sequence: number): void {
@@ -273,8 +281,8 @@ export class AckBoard {
     return Atomics.load(this.header, HEADER.at.status);
   }
 
-  get isDisowned(): boolean {
-    return Atomics.load(this.header, HEADER.at.disowned) !== 0;
+  get isDeclaredDead(): boolean {
+    return Atomics.load(this.header, HEADER.at.declaredDead) !== 0;
   }
 
   /** Copies the cell into `into` and returns its version. 0: never written. */
@@ -315,8 +323,8 @@ export class AckBoard {
     return this.vectors.version(this.memberCell(object, member, origin) + 1);
   }
 
-  readLife(member: number, into: LifeRecord): number {
-    return this.lives.read(member, into.floats);
+  readIncarnations(member: number, into: SlotIncarnations): number {
+    return this.incarnations.read(member, into.floats);
   }
 
   readAttachment(object: number, member: number, into: AttachmentRecord): number {
@@ -331,20 +339,20 @@ export class AckBoard {
     return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.changes);
   }
 
-  owed(object: number): number {
-    return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.owed);
+  ackRequests(object: number): number {
+    return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.ackRequests);
   }
 
-  owedAt(object: number): number {
-    return this.f64[(object * CHANNEL.words + CHANNEL.at.owedAt) >> 1];
+  ackRequestedAt(object: number): number {
+    return this.f64[(object * CHANNEL.words + CHANNEL.at.ackRequestedAt) >> 1];
   }
 
   served(object: number): number {
     return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.served);
   }
 
-  hungry(object: number): boolean {
-    return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.hungry) !== 0;
+  logFull(object: number): boolean {
+    return Atomics.load(this.i32, object * CHANNEL.words + CHANNEL.at.logFull) !== 0;
   }
 
   /** Highest sequence number given to a record of ours, sent or not. 0: none. */

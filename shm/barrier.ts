@@ -24,11 +24,11 @@
  * Each stores before it reads, with sequentially consistent `Atomics`. So either the thread sees
  * HOLD, marks itself away again and waits, or main sees that it is back, and waits for it.
  *
- * **No thread waits for ever.** If main is stuck and a thread was paused longer than `HOLD_MS_MAX`,
- * the thread counts itself in `deserters` and continues. It does so before it touches anything.
- * Main compares that count after its copy, so it never takes a torn copy for a whole one. Main
- * gives up if a stage takes too long, and lets all threads continue. That covers a thread that dies
- * on the way. A thread that died while away has touched nothing.
+ * **No thread waits for ever.** If main is stuck and a thread was paused longer than
+ * `PAUSE_MS_MAX`, the thread counts itself in `deserters` and continues. It does so before it
+ * touches anything. Main compares that count after its copy, so it never takes a torn copy for a
+ * whole one. Main gives up if a stage takes too long, and lets all threads continue. That covers a
+ * thread that dies on the way. A thread that died while away has touched nothing.
  */
 
 import type { Region } from './region.js';
@@ -41,14 +41,14 @@ const THREAD = struct({ away: LINE });
  * The low bits of `asked`. The bits above them are the number of the meeting, so that a wait never
  * mistakes one meeting for the next.
  */
-const Stage = { RUN: 0, POST: 1, HOLD: 2, SETTLE: 3 } as const;
+const Stage = { RUN: 0, POST: 1, PAUSE: 2, SETTLE: 3 } as const;
 const STAGE_BITS = 2;
 const STAGE_MASK = 3;
 /**
  * A paused thread continues after this time. It is far longer than main needs, and far shorter than
  * what makes a thread count as stuck.
  */
-const HOLD_MS_MAX = 2_000;
+const PAUSE_MS_MAX = 2_000;
 /**
  * How long main waits for the last thread to come to its post. No other thread is paused meanwhile.
  */
@@ -84,14 +84,14 @@ export class Barrier {
   // ——— Every thread but the last ———
 
   /** Whether threads must pause. A worker reads it between two batches. */
-  get holding(): boolean {
-    return (Atomics.load(this.words, HEADER.at.asked) & STAGE_MASK) >= Stage.HOLD;
+  get pausing(): boolean {
+    return (Atomics.load(this.words, HEADER.at.asked) & STAGE_MASK) >= Stage.PAUSE;
   }
 
   /** Between two steps: from here until `enter` this thread touches no shared state. */
   leave(thread: number): void {
     Atomics.store(this.words, this.at(thread), 1);
-    if (this.holding) this.tellMain();
+    if (this.pausing) this.notifyMain();
   }
 
   /** Comes back to work. First waits while threads must pause. */
@@ -101,9 +101,9 @@ export class Barrier {
     for (;;) {
       Atomics.store(words, away, 0);
       const asked = Atomics.load(words, HEADER.at.asked);
-      if ((asked & STAGE_MASK) < Stage.HOLD) return;
+      if ((asked & STAGE_MASK) < Stage.PAUSE) return;
       Atomics.store(words, away, 1);
-      this.tellMain();
+      this.notifyMain();
       if (this.waitForRun(asked)) continue;
       Atomics.store(words, away, 0);
       return;
@@ -126,17 +126,17 @@ export class Barrier {
     const { words } = this;
     const post = Atomics.load(words, HEADER.at.asked);
     if ((post & STAGE_MASK) === Stage.RUN) return;
-    this.tellMain();
+    this.notifyMain();
     let asked = post;
-    const until = performance.now() + HOLD_MS_MAX;
+    const until = performance.now() + PAUSE_MS_MAX;
     while ((asked & STAGE_MASK) !== Stage.SETTLE) {
       if (asked >>> STAGE_BITS !== post >>> STAGE_BITS || (asked & STAGE_MASK) === Stage.RUN) return;
       if (performance.now() > until) return; // main has not seen it settle, so it takes no copy
-      Atomics.wait(words, HEADER.at.asked, asked, HOLD_MS_MAX);
+      Atomics.wait(words, HEADER.at.asked, asked, PAUSE_MS_MAX);
       asked = Atomics.load(words, HEADER.at.asked);
     }
     Atomics.store(words, HEADER.at.settled, settle() ? asked : -asked);
-    this.tellMain();
+    this.notifyMain();
     this.waitForRun(asked);
   }
 
@@ -175,7 +175,7 @@ export class Barrier {
         () => Atomics.load(words, HEADER.at.arrivals) !== posted,
       );
       pausedAt = performance.now();
-      ask(Stage.HOLD);
+      ask(Stage.PAUSE);
       const deadline = pausedAt + GATHER_MS_MAX;
       const working = (): number | undefined => others.find((thread) => Atomics.load(words, this.at(thread)) === 0);
       this.waitUntil(
@@ -221,7 +221,7 @@ export class Barrier {
     }
   }
 
-  private tellMain(): void {
+  private notifyMain(): void {
     Atomics.add(this.words, HEADER.at.arrivals, 1);
     Atomics.notify(this.words, HEADER.at.arrivals);
   }
@@ -232,7 +232,7 @@ export class Barrier {
    */
   private waitForRun(asked: number): boolean {
     const { words } = this;
-    const until = performance.now() + HOLD_MS_MAX;
+    const until = performance.now() + PAUSE_MS_MAX;
     for (;;) {
       const now = Atomics.load(words, HEADER.at.asked);
       if ((now & STAGE_MASK) === Stage.RUN || now >>> STAGE_BITS !== asked >>> STAGE_BITS) return true;

@@ -49,20 +49,28 @@ export const PeerFlag = { JOINING: 1, LEAVING: 2 } as const;
 
 /** How many closed incarnations of one slot are remembered one by one. */
 export const BARRED_MAX = 8;
-const LIFE = { current: 0, former: 1, closed: 2, pending: 3, frozenAt: 4, closedThrough: 5, barred: 6 } as const;
-export const LIFE_FLOATS = LIFE.barred + 1 + BARRED_MAX;
+const INCARNATIONS = {
+  current: 0,
+  former: 1,
+  closed: 2,
+  pending: 3,
+  frozenAt: 4,
+  closedThrough: 5,
+  barred: 6,
+} as const;
+export const INCARNATIONS_FLOATS = INCARNATIONS.barred + 1 + BARRED_MAX;
 
-const ATTACHMENT = { state: 0, incarnation: 1, owedRecords: 2, owedBytes: 3, cut: 4 } as const;
+const ATTACHMENT = { state: 0, incarnation: 1, backlogRecords: 2, backlogBytes: 3, cut: 4 } as const;
 export const ATTACHMENT_FLOATS = ATTACHMENT.cut + 1;
 
 /**
  * In an entry of a vector: the member that sent it retains its own units for the entry's origin.
  */
-export const VECTOR_HOLDS = 1;
+export const VECTOR_RETAINS = 1;
 /**
  * In our reception of an origin: it has detached us, and sends what we lack in units for us alone.
  */
-export const VECTOR_APART = 2;
+export const VECTOR_DETACHED = 2;
 
 /**
  * Which of one origin's sequence numbers one member has: everything up to `contiguous`, and the
@@ -318,57 +326,57 @@ export class PeerRecord {
  *
  *     admitted (current) ─ died or superseded ▶ frozen (former) ─ all that are heard have the same of it ▶ closed ─▶ next admitted
  */
-export class LifeRecord {
-  readonly floats = new Float64Array(LIFE_FLOATS);
+export class SlotIncarnations {
+  readonly floats = new Float64Array(INCARNATIONS_FLOATS);
 
   /** The incarnation whose messages are believed. 0: none. */
   get current(): number {
-    return this.floats[LIFE.current];
+    return this.floats[INCARNATIONS.current];
   }
   set current(value: number) {
-    this.floats[LIFE.current] = value;
+    this.floats[INCARNATIONS.current] = value;
   }
   /** The incarnation before it, of which only repairs are accepted. 0: none. */
   get former(): number {
-    return this.floats[LIFE.former];
+    return this.floats[INCARNATIONS.former];
   }
   set former(value: number) {
-    this.floats[LIFE.former] = value;
+    this.floats[INCARNATIONS.former] = value;
   }
   get isClosed(): boolean {
-    return this.floats[LIFE.closed] !== 0;
+    return this.floats[INCARNATIONS.closed] !== 0;
   }
   set isClosed(value: boolean) {
-    this.floats[LIFE.closed] = value ? 1 : 0;
+    this.floats[INCARNATIONS.closed] = value ? 1 : 0;
   }
   /** The incarnation that waits until the former one is closed. 0: none was heard. */
   get pending(): number {
-    return this.floats[LIFE.pending];
+    return this.floats[INCARNATIONS.pending];
   }
   set pending(value: number) {
-    this.floats[LIFE.pending] = value;
+    this.floats[INCARNATIONS.pending] = value;
   }
   /** When the former incarnation was frozen, in our milliseconds. */
   get frozenAt(): number {
-    return this.floats[LIFE.frozenAt];
+    return this.floats[INCARNATIONS.frozenAt];
   }
   set frozenAt(value: number) {
-    this.floats[LIFE.frozenAt] = value;
+    this.floats[INCARNATIONS.frozenAt] = value;
   }
   /** This incarnation and all earlier ones have ended. */
   get closedThrough(): number {
-    return this.floats[LIFE.closedThrough];
+    return this.floats[INCARNATIONS.closedThrough];
   }
   set closedThrough(value: number) {
-    this.floats[LIFE.closedThrough] = value;
+    this.floats[INCARNATIONS.closedThrough] = value;
   }
   get barred(): number {
-    return this.floats[LIFE.barred];
+    return this.floats[INCARNATIONS.barred];
   }
 
   /** Notes an incarnation after `closedThrough` that has ended. */
   bar(incarnation: number): void {
-    const at = LIFE.barred + 1;
+    const at = INCARNATIONS.barred + 1;
     if (this.isOver(incarnation)) return;
     if (this.barred === BARRED_MAX) {
       // The list is full. Replace the earliest: it and all before it have ended.
@@ -380,12 +388,12 @@ export class LifeRecord {
       return;
     }
     this.floats[at + this.barred] = incarnation;
-    this.floats[LIFE.barred]++;
+    this.floats[INCARNATIONS.barred]++;
   }
 
   isOver(incarnation: number): boolean {
     if (incarnation <= this.closedThrough) return true;
-    for (let i = 0; i < this.barred; i++) if (this.floats[LIFE.barred + 1 + i] === incarnation) return true;
+    for (let i = 0; i < this.barred; i++) if (this.floats[INCARNATIONS.barred + 1 + i] === incarnation) return true;
     return false;
   }
 }
@@ -395,7 +403,7 @@ export const Attachment = {
   /** It has not been heard yet, or every unit it lacks is in the unit log. */
   ATTACHED: 0,
   /** It is detached: what it lacks is kept as a backlog, apart from the log. */
-  OWED: 1,
+  BACKLOG: 1,
   /** It lacks units that are not kept. It gets nothing, and needs a snapshot. */
   ABSENT: 2,
 } as const;
@@ -421,18 +429,18 @@ export class AttachmentRecord {
   set incarnation(value: number) {
     this.floats[ATTACHMENT.incarnation] = value;
   }
-  /** Size of the backlog in sequence numbers. `owedBytes`: in bytes. */
-  get owedRecords(): number {
-    return this.floats[ATTACHMENT.owedRecords];
+  /** Size of the backlog in sequence numbers. `backlogBytes`: in bytes. */
+  get backlogRecords(): number {
+    return this.floats[ATTACHMENT.backlogRecords];
   }
-  set owedRecords(value: number) {
-    this.floats[ATTACHMENT.owedRecords] = value;
+  set backlogRecords(value: number) {
+    this.floats[ATTACHMENT.backlogRecords] = value;
   }
-  get owedBytes(): number {
-    return this.floats[ATTACHMENT.owedBytes];
+  get backlogBytes(): number {
+    return this.floats[ATTACHMENT.backlogBytes];
   }
-  set owedBytes(value: number) {
-    this.floats[ATTACHMENT.owedBytes] = value;
+  set backlogBytes(value: number) {
+    this.floats[ATTACHMENT.backlogBytes] = value;
   }
   /** Highest number sent while it was attached. */
   get cut(): number {
@@ -466,7 +474,7 @@ export class DigestRecord {
     }
   }
 
-  get isTold(): boolean {
+  get isReplicated(): boolean {
     return this.floats[0] !== 0 || this.floats[1] !== 0;
   }
 

@@ -139,7 +139,7 @@ export class LogProducer {
 
   /**
    * Claims and commits a record in one step, with its first payload word. The send thread fills in
-   * the others (`StateObject.tell`). Returns false if the ring is full.
+   * the others (`StateObject.fillIn`). Returns false if the ring is full.
    */
   note(objectId: number, op: number, payloadWords: number, first: number): boolean {
     const position = this.committed;

@@ -65,7 +65,7 @@ export function planReplication(config: Config): ReplicationSettings {
     joinWaitMs: replication.join_wait_ms,
     retransmitMsMin: replication.retransmit_min_ms,
     unitLogBytes: replication.unit_log_bytes,
-    debtBytes: replication.debt_bytes,
+    backlogBytes: replication.backlog_bytes,
     bandwidth: replication.bandwidth,
     maxLagMs: replication.max_lag_ms,
   });

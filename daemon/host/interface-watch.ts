@@ -84,8 +84,8 @@ interface Followed extends WatchedPort {
   /** The addresses that the attached XDP program was made for. */
   filtered: { readonly hosts: HostAddresses; readonly mac: Uint8Array };
   /** The problem that was last logged. */
-  told: string | null;
-  toldMtu: string | null;
+  warned: string | null;
+  reportedMtu: string | null;
 }
 
 export class InterfaceWatch {
@@ -96,8 +96,8 @@ export class InterfaceWatch {
   private hosts: HostAddresses;
   private written: readonly PortFacts[] = [];
   private readAt = 0;
-  private told = new Set<string>();
-  private toldMtus: readonly string[];
+  private warned = new Set<string>();
+  private reportedMtus: readonly string[];
 
   constructor(options: InterfaceWatchOptions) {
     this.options = options;
@@ -110,10 +110,10 @@ export class InterfaceWatch {
       number: 1,
       attachedAt: performance.now(),
       filtered: { hosts: options.hosts, mac: port.facts.mac },
-      told: null,
-      toldMtu: null,
+      warned: null,
+      reportedMtu: null,
     }));
-    this.toldMtus = this.mtuNotes(); // the starting code logs these itself
+    this.reportedMtus = this.mtuNotes(); // the starting code logs these itself
     this.read({ any: true, removed: new Set(), lost: false });
     this.timer = setInterval(() => this.look(), LISTEN_MS);
   }
@@ -162,7 +162,7 @@ export class InterfaceWatch {
     const since = performance.now() - this.readAt;
     const isWaiting = this.ports.some((port) => port.state === PortState.UNATTACHED);
     if (changes.any || since >= REREAD_MS || (isWaiting && since >= RETRY_MS)) this.read(changes);
-    this.tell();
+    this.warn();
   }
 
   private changes(): Changes {
@@ -195,9 +195,9 @@ export class InterfaceWatch {
         this.unattached(port, (error as Error).message);
       }
     }
-    this.tellMtus();
+    this.reportMtus();
     this.write();
-    this.tell();
+    this.warn();
   }
 
   private examine(port: Followed, index: number, changes: Changes): void {
@@ -232,7 +232,7 @@ export class InterfaceWatch {
     }
     port.reason = null;
     port.state = !now.up ? PortState.DOWN : now.running ? PortState.USABLE : PortState.NO_CARRIER;
-    this.tellMtu(port, now.mtu);
+    this.reportMtu(port, now.mtu);
   }
 
   /** Abandons the attachment to an interface that no longer exists. */
@@ -274,21 +274,21 @@ export class InterfaceWatch {
     port.reason = reason;
   }
 
-  private tellMtu(port: Followed, mtu: number): void {
+  private reportMtu(port: Followed, mtu: number): void {
     const { packetBytesMax, log } = this.options;
     const text =
       mtu <= packetBytesMax
         ? `port ${port.name}: ${port.interface} has an MTU of ${mtu} bytes`
         : `port ${port.name}: ${port.interface} has an MTU of ${mtu} bytes now, and packet memory was made for ${packetBytesMax}: longer packets are dropped until the instance is restarted, or the MTU is set to at most ${packetBytesMax}`;
-    if (port.toldMtu !== null && port.toldMtu !== text) log(mtu <= packetBytesMax ? 'info' : 'warn', text);
-    port.toldMtu = text;
+    if (port.reportedMtu !== null && port.reportedMtu !== text) log(mtu <= packetBytesMax ? 'info' : 'warn', text);
+    port.reportedMtu = text;
   }
 
   /** Logs new notes about the MTUs of all ports together. */
-  private tellMtus(): void {
+  private reportMtus(): void {
     const notes = this.mtuNotes();
-    for (const note of notes) if (!this.toldMtus.includes(note)) this.options.log('warn', note);
-    this.toldMtus = notes;
+    for (const note of notes) if (!this.reportedMtus.includes(note)) this.options.log('warn', note);
+    this.reportedMtus = notes;
   }
 
   private mtuNotes(): readonly string[] {
@@ -336,14 +336,14 @@ export class InterfaceWatch {
     return workers().every((worker) => board.serving(worker, index) === port.number);
   }
 
-  private tell(): void {
+  private warn(): void {
     for (const [index, port] of this.ports.entries()) {
       const problem = this.problemOf(port, index);
-      if (problem === port.told || (problem === null && !this.isServed(port, index))) continue;
+      if (problem === port.warned || (problem === null && !this.isServed(port, index))) continue;
       const text = `port ${port.name} (${port.interface})`;
       if (problem === null) this.options.log('info', `${text} is usable again${this.placeOf(port, index)}`);
       else this.options.log('warn', `${text} is unusable: ${problem}; packets that would leave by it are dropped`);
-      port.told = problem;
+      port.warned = problem;
     }
   }
 
@@ -353,8 +353,8 @@ export class InterfaceWatch {
   }
 
   private warnOnce(text: string): void {
-    if (this.told.has(text) || this.told.size > 100) return;
-    this.told.add(text);
+    if (this.warned.has(text) || this.warned.size > 100) return;
+    this.warned.add(text);
     this.options.log('warn', `interfaces: ${text}`);
   }
 }

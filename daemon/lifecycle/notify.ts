@@ -37,19 +37,19 @@ const EXTEND_MS = 20_000;
  */
 export class ServiceNotices {
   private isReady = false;
-  private told = '';
-  private toldAt = Number.NEGATIVE_INFINITY;
+  private sent = '';
+  private sentAt = Number.NEGATIVE_INFINITY;
 
   /** `now`: ms of a monotonic clock. */
   update({ takesPackets, status }: ServiceState, now: number): void {
-    const isNew = status !== this.told;
+    const isNew = status !== this.sent;
     if (takesPackets && !this.isReady) notifyReady(status);
     else if (this.isReady && isNew) notifyStatus(status);
-    else if (!this.isReady && (isNew || now - this.toldAt >= EXTEND_MS)) notifyWaiting(status);
+    else if (!this.isReady && (isNew || now - this.sentAt >= EXTEND_MS)) notifyWaiting(status);
     else return;
     this.isReady ||= takesPackets;
-    this.told = status;
-    this.toldAt = now;
+    this.sent = status;
+    this.sentAt = now;
   }
 }
 

@@ -66,7 +66,7 @@ export class AgreementWatch {
   private readonly reasons: ReadonlyMap<string, string>;
   private readonly answers = new Map<number, Answer>();
   /** Ids of members that have asked this instance. */
-  private readonly told = new Set<number>();
+  private readonly informed = new Set<number>();
   private readonly ending = new AbortController();
   private asking: Promise<void> | null = null;
   /** What the shapes at other members restrict here, one text per object. */
@@ -132,8 +132,8 @@ export class AgreementWatch {
   }
 
   /** Notes that a member has asked this instance. */
-  noteTold(id: number): void {
-    this.told.add(id);
+  noteInformed(id: number): void {
+    this.informed.add(id);
   }
 
   /**
@@ -143,7 +143,7 @@ export class AgreementWatch {
   async settle(peers: () => readonly PeerStatus[]): Promise<void> {
     const end = monotonicMs() + SETTLE_MS_MAX;
     const isOpen = ({ id, state }: PeerStatus): boolean =>
-      state === 'heard' && ((this.answers.get(id)?.incarnation ?? 0) === 0 || !this.told.has(id));
+      state === 'heard' && ((this.answers.get(id)?.incarnation ?? 0) === 0 || !this.informed.has(id));
     for (let now = monotonicMs(); now < end && !this.ending.signal.aborted; now = monotonicMs()) {
       this.look(peers(), now);
       if (!peers().some(isOpen)) break;

@@ -19,12 +19,12 @@ interface DonorOptions {
   readonly lacks: () => readonly number[];
   readonly entry: Entry;
   readonly agreed: Agreed;
-  readonly onAgreedTold: (member: number) => void;
+  readonly onAgreedSent: (member: number) => void;
   readonly log: Log;
 }
 
 export async function openDonor(options: DonorOptions): Promise<SnapshotServer> {
-  const { instance, circle, objects, lacks, entry, agreed, onAgreedTold, log } = options;
+  const { instance, circle, objects, lacks, entry, agreed, onAgreedSent, log } = options;
   const { replication } = instance.plan;
   const { address, port } = ownMember(replication);
   try {
@@ -34,7 +34,7 @@ export async function openDonor(options: DonorOptions): Promise<SnapshotServer> 
       fork: () => forkState(instance, objects(), true, lacks()),
       refuse: () => entry.lacksState,
       offer: () => entry.offer,
-      ...{ agreed, onAgreedTold },
+      ...{ agreed, onAgreedSent },
       log: (level, text) => log[level](text),
     });
   } catch (error) {

@@ -154,11 +154,11 @@ export class Entry {
   /** Returns whether the instance is ready. */
   private look(joining: Joining): boolean {
     const refused = this.options.refused();
-    joining.hold = refused === null ? null : `${refused}; it does not begin without their state: ${OVERRIDE}`;
+    joining.block = refused === null ? null : `${refused}; it does not begin without their state: ${OVERRIDE}`;
     joining.poll(monotonicMs());
     if (joining.reason !== this.said) {
       this.said = joining.reason;
-      this.options.log[this.said === joining.hold ? 'error' : 'info'](`joining: ${this.said}`);
+      this.options.log[this.said === joining.block ? 'error' : 'info'](`joining: ${this.said}`);
     }
     if (this.lossy !== null && !this.acceptsLosses) return false;
     if (joining.outrunBy !== 0 && !this.fetching) void this.raise(joining.outrunBy);

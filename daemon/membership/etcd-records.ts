@@ -224,9 +224,11 @@ export class Records {
     const slot = own >= 0 ? own : this.freeSlot();
     const before = own >= 0 ? this.record(own) : null;
     const id = before?.id ?? this.nextId();
-    const isSameLife = before?.incarnation === applicant.incarnation;
-    const incarnation = isSameLife ? applicant.incarnation : Math.max(applicant.incarnation, lifeOf(before) + 1);
-    const dead = before === null ? 0 : isSameLife ? before.dead : before.incarnation;
+    const isSameIncarnation = before?.incarnation === applicant.incarnation;
+    const incarnation = isSameIncarnation
+      ? applicant.incarnation
+      : Math.max(applicant.incarnation, incarnationOf(before) + 1);
+    const dead = before === null ? 0 : isSameIncarnation ? before.dead : before.incarnation;
     const record: SlotRecord = {
       ...{ name, id, address, port: applicant.port, incarnation, dead },
       ...{ left: false, evicted: false },
@@ -264,7 +266,7 @@ export class Records {
 
 const keyOf = (operation: Operation): string => ('put' in operation ? operation.put : operation.delete);
 
-const lifeOf = (record: SlotRecord | null): number => record?.incarnation ?? 0;
+const incarnationOf = (record: SlotRecord | null): number => record?.incarnation ?? 0;
 
 const textOf = (entry: KeyValue | undefined): string | undefined =>
   entry === undefined ? undefined : Buffer.from(entry.value).toString();

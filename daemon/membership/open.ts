@@ -2,7 +2,7 @@
 
 import type { Config } from '../../conf/config.js';
 import { AckBoard, PeerRecord } from '../../shm/ack-board.js';
-import { LifeRecord } from '../../shm/board-records.js';
+import { SlotIncarnations } from '../../shm/board-records.js';
 import type { SlotEntry } from '../../shm/members.js';
 import { monotonicMs } from '../../workers/base/monotonic.js';
 import type { Instance } from '../../workers/engine/instance.js';
@@ -78,14 +78,14 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
     board.readPeer(slot, peer);
     if (peer.incarnation !== 0) return peer.incarnation;
     // Other members may have reported already that its incarnation has ended.
-    const life = new LifeRecord();
-    board.readLife(slot, life);
-    return life.former;
+    const incarnations = new SlotIncarnations();
+    board.readIncarnations(slot, incarnations);
+    return incarnations.former;
   };
   const isOver = (slot: number): boolean => {
-    const life = new LifeRecord();
-    board.readLife(slot, life);
-    return life.current === 0 && life.former !== 0;
+    const incarnations = new SlotIncarnations();
+    board.readIncarnations(slot, incarnations);
+    return incarnations.current === 0 && incarnations.former !== 0;
   };
   return new StaticMembers({ roster, port: config.transport.port, incarnation, isOver, onEvicted });
 }

@@ -62,13 +62,13 @@ export class StaticMembers implements Members {
   async evict(name: string): Promise<string> {
     const { roster, incarnation, isOver, onEvicted } = this.options;
     const { slot, entry } = roster.find(name);
-    const life = incarnation(slot);
-    if (slot !== roster.self && life <= entry.dead)
+    const present = incarnation(slot);
+    if (slot !== roster.self && present <= entry.dead)
       throw new RosterError(
         entry.dead === 0 ? `${name} was never heard: there is nothing of it to complete` : `${name} is evicted already`,
       );
     const known = isOver(slot);
-    roster.evict(name, life);
+    roster.evict(name, present);
     if (!known) onEvicted(entry);
     return name;
   }

@@ -166,10 +166,10 @@ export interface PeerRow {
    * attached: it receives our records. owed: it is detached and we keep a backlog for it. absent:
    * it needs a snapshot.
    */
-  readonly attachment: 'attached' | 'owed' | 'absent';
+  readonly attachment: 'attached' | 'backlog' | 'absent';
   /** Our records that it has not acknowledged, and how many of them are in its backlog. */
   readonly unacknowledged_records: number;
-  readonly owed_records: number;
+  readonly backlog_records: number;
   /** Its records that we know of and have not received. */
   readonly missing_records: number;
 }

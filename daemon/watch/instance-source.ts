@@ -170,20 +170,20 @@ export class InstanceSource implements AdminSource {
       build: buildOf(this.daemon.agreement.releaseOf(peer.id)),
       attachment: peer.attachment,
       unacknowledged_records: peer.unacknowledged,
-      owed_records: peer.owed,
+      backlog_records: peer.unacknowledged,
       missing_records: peer.missing,
     }));
   }
 
   objects(): ObjectRow[] {
     const now = coarseSeconds(Date.now());
-    const owed = this.unacknowledgedByObject();
+    const unacknowledged = this.unacknowledgedByObject();
     return this.daemon.objects.map((object, id) => ({
       id,
       delivery: object.delivery,
       digest: object.digest(now),
       records: this.board.sequence(id),
-      ...owed[id],
+      ...unacknowledged[id],
       differs_from: this.digests.differing(id).map((slot) => this.memberTable.name(slot)),
       figures: object.describe(now),
     }));

@@ -136,7 +136,7 @@ class Site {
   }
 
   get isSettled(): boolean {
-    return this.sender.heldUnits === 0 && !this.sender.hasUnsent;
+    return this.sender.keptUnits === 0 && !this.sender.hasUnsent;
   }
 }
 

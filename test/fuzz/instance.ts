@@ -168,7 +168,7 @@ export class FuzzInstance {
   }
 
   get settled(): boolean {
-    return this.send.sender.heldUnits === 0 && !this.send.sender.hasUnsent;
+    return this.send.sender.keptUnits === 0 && !this.send.sender.hasUnsent;
   }
 
   digests(): string[] {

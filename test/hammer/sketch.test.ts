@@ -154,9 +154,9 @@ class Hammer {
       }
     const words = new Int32Array(8);
     while (hasRoom()) {
-      const untold = sender.nextUntold?.(words, 0) ?? NONE;
-      if (untold === NONE) break;
-      stage.add(untold & 0xff, words, 0, untold >>> 8);
+      const unreplicated = sender.nextUnreplicated?.(words, 0) ?? NONE;
+      if (unreplicated === NONE) break;
+      stage.add(unreplicated & 0xff, words, 0, unreplicated >>> 8);
     }
     const { records } = stage;
     for (let i = 0; i < records; i++) {

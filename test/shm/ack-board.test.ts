@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { AckBoard, createAckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../shm/ack-board.js';
-import { AttachmentRecord, BARRED_MAX, LifeRecord } from '../../shm/board-records.js';
+import { AttachmentRecord, BARRED_MAX, SlotIncarnations } from '../../shm/board-records.js';
 import { Region } from '../../shm/region.js';
 import { VersionedCells } from '../../shm/versioned.js';
 import type { WriterTask } from './versioned-writer.js';
@@ -40,7 +40,7 @@ describe('versioned cells', () => {
       if (into[0] !== last[cell]) changes++;
       last[cell] = into[0];
     };
-    for (let life = 0; life < 3; life++) {
+    for (let incarnations = 0; incarnations < 3; incarnations++) {
       const task: WriterTask = { memory: shared, stop, cells: CELLS, floats: FLOATS };
       const writer = new Worker(new URL('versioned-writer.js', import.meta.url), { workerData: task });
       await once(writer, 'online');
@@ -66,10 +66,10 @@ describe('acknowledgement board', () => {
     vector.incarnation = 5;
     const attachment = new AttachmentRecord();
     const cellValue = (object: number, member: number, origin: number): number => object * 100 + member * 10 + origin;
-    const life = new LifeRecord();
-    life.current = 8;
-    life.bar(7);
-    board.writeLife(2, life);
+    const incarnations = new SlotIncarnations();
+    incarnations.current = 8;
+    incarnations.bar(7);
+    board.writeIncarnations(2, incarnations);
     board.setStatus(PeerFlag.JOINING);
     for (let object = 0; object < 3; object++) {
       for (let member = 0; member < 4; member++) {
@@ -85,13 +85,13 @@ describe('acknowledgement board', () => {
         }
         vector.contiguous = 5000 + cellValue(object, member, 0);
         board.writeFormer(object, member, vector);
-        attachment.owedRecords = object * 10 + member;
+        attachment.backlogRecords = object * 10 + member;
         board.writeAttachment(object, member, attachment);
       }
       board.setNumbered(object, 2 ** 52 + object);
       board.setSequence(object, 2 ** 53 - 1 - object);
       board.setDatagram(object, 7 + object);
-      board.setOwed(object, 1 + object);
+      board.setAckRequests(object, 1 + object);
       board.setServed(object, 2 + object);
       board.setOwedAt(object, 0.5 + object);
       board.noteChange(object);
@@ -117,21 +117,21 @@ describe('acknowledgement board', () => {
         assert.equal(other.readFormer(object, member, vector), 1);
         assert.equal(vector.contiguous, 5000 + cellValue(object, member, 0));
         other.readAttachment(object, member, attachment);
-        assert.equal(attachment.owedRecords, object * 10 + member);
+        assert.equal(attachment.backlogRecords, object * 10 + member);
       }
       assert.equal(other.numbered(object), 2 ** 52 + object);
       assert.equal(other.sequence(object), 2 ** 53 - 1 - object);
       assert.equal(other.datagram(object), 7 + object);
-      assert.equal(other.owed(object), 1 + object);
+      assert.equal(other.ackRequests(object), 1 + object);
       assert.equal(other.served(object), 2 + object);
-      assert.equal(other.owedAt(object), 0.5 + object);
+      assert.equal(other.ackRequestedAt(object), 0.5 + object);
       assert.equal(other.changes(object), 1);
-      assert.equal(other.hungry(object), false);
+      assert.equal(other.logFull(object), false);
     }
     assert.equal(other.status, PeerFlag.JOINING);
-    const lived = new LifeRecord();
-    other.readLife(2, lived);
-    assert.deepEqual(lived.floats, life.floats);
+    const lived = new SlotIncarnations();
+    other.readIncarnations(2, lived);
+    assert.deepEqual(lived.floats, incarnations.floats);
     const read = new PeerRecord();
     assert.equal(other.readPeer(2, read), 0);
     assert.equal(other.readPeer(3, read), 1);
@@ -145,17 +145,17 @@ describe('acknowledgement board', () => {
   });
 
   it('remembers which lives are over, with room for as many as ever come', () => {
-    const life = new LifeRecord();
-    life.closedThrough = 10;
+    const incarnations = new SlotIncarnations();
+    incarnations.closedThrough = 10;
     for (let i = 0; i < 3 * BARRED_MAX; i++) {
       const over = 20 + ((i * 7) % (3 * BARRED_MAX));
-      life.bar(over);
-      assert.ok(life.isOver(over));
+      incarnations.bar(over);
+      assert.ok(incarnations.isOver(over));
     }
-    assert.ok(life.isOver(10) && !life.isOver(1000));
-    assert.ok(life.closedThrough > 10, 'those it has no room for are over by their order');
-    for (let over = 20; over < 20 + 3 * BARRED_MAX; over++) assert.ok(life.isOver(over));
-    assert.equal(life.barred, BARRED_MAX);
+    assert.ok(incarnations.isOver(10) && !incarnations.isOver(1000));
+    assert.ok(incarnations.closedThrough > 10, 'those it has no room for are over by their order');
+    for (let over = 20; over < 20 + 3 * BARRED_MAX; over++) assert.ok(incarnations.isOver(over));
+    assert.equal(incarnations.barred, BARRED_MAX);
   });
 
   it('compares vectors number by number', () => {

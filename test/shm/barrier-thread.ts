@@ -36,7 +36,7 @@ barrier.enter(thread);
 control.setState(thread, ThreadState.READY);
 if (behaviour === 'rounds')
   while (goesOn()) {
-    if (barrier.holding) barrier.enter(thread);
+    if (barrier.pausing) barrier.enter(thread);
     step();
   }
 else if (behaviour === 'naps')
@@ -50,7 +50,7 @@ else if (behaviour === 'naps')
 else if (behaviour === 'deaf') while (goesOn()) step();
 else if (behaviour === 'dies') {
   // On a busy machine the thread may miss the meeting.
-  while (goesOn() && !barrier.holding) step();
+  while (goesOn() && !barrier.pausing) step();
   process.exit(1);
 } else if (behaviour === 'events') {
   barrier.leave(thread);

@@ -28,7 +28,7 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
   } else {
     // The send thread keeps the backlog of a detached member in bounded memory, so it may lose it.
     const { settings, steps } = world.plan;
-    const canLose = settings.debtBytes !== undefined || steps.some((step) => step.do === 'send-dies');
+    const canLose = settings.backlogBytes !== undefined || steps.some((step) => step.do === 'send-dies');
     const expected = canLose
       ? /^the unit log is full because|needs a snapshot: |joins more slowly than|is still joining: since/
       : /^the unit log is full because/;

@@ -3,9 +3,9 @@
  * hold the same content.
  */
 
-import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
+import { SlotIncarnations, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
-import type { MemberLife, Model } from './model.js';
+import type { MemberIncarnation, Model } from './model.js';
 import type { Plan } from './plan.js';
 import type { Subject } from './subjects.js';
 import { demand } from './violation.js';
@@ -29,9 +29,9 @@ export class Convergence {
   private readonly core: readonly Instance[];
   private readonly model: Model;
   private readonly plan: Plan;
-  private readonly alive: ReadonlySet<MemberLife>;
+  private readonly alive: ReadonlySet<MemberIncarnation>;
   private readonly vector = new VectorRecord();
-  private readonly life = new LifeRecord();
+  private readonly life = new SlotIncarnations();
 
   /**
    * `alive`: the incarnations whose operations every member must have. Default: those of the core.
@@ -40,7 +40,7 @@ export class Convergence {
     core: readonly Instance[],
     model: Model,
     plan: Plan,
-    alive: readonly MemberLife[] = core.map(({ life }) => life),
+    alive: readonly MemberIncarnation[] = core.map(({ life }) => life),
   ) {
     this.core = core;
     this.model = model;
@@ -111,7 +111,7 @@ export class Convergence {
       if (settings.bandwidth === 0 || sender === null) continue;
       const limit = settings.bandwidth / 8000;
       const rate = Math.max(limit / 4, limit - (2 * copies * settings.mtu) / 100);
-      const waiting = sender.heldBytes + sender.debtBytes + 4 * backlog;
+      const waiting = sender.keptBytes + sender.backlogBytes + 4 * backlog;
       longest = Math.max(longest, (2 * waiting * (this.plan.members - 1)) / rate);
     }
     return longest;
@@ -136,7 +136,7 @@ export class Convergence {
       for (let slot = 0; slot < this.plan.members; slot++) {
         const { life } = this;
         life.floats.fill(0);
-        origin.board.readLife(slot, life);
+        origin.board.readIncarnations(slot, life);
         // A member has its donor's view of its own former incarnation. The others close it.
         if (slot !== origin.member && life.former !== 0 && !life.isClosed)
           return `${origin.name}: a former life of member ${slot} is not closed`;
@@ -197,7 +197,7 @@ export class Convergence {
     return null;
   }
 
-  private isAlive(life: MemberLife): boolean {
+  private isAlive(life: MemberIncarnation): boolean {
     return this.alive.has(life);
   }
 

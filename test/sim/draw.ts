@@ -324,10 +324,10 @@ class Drawer {
       }
       case 'debtor': {
         // A member that was cut off is still receiving its backlog when another member joins.
-        const [origin, debtor, joiner] = draw.shuffled(this.everyone);
+        const [origin, detached, joiner] = draw.shuffled(this.everyone);
         const cut = this.beginOf(draw, ms + 600);
         return [
-          { at: cut, do: 'cut', ms, from: [origin], to: [debtor] },
+          { at: cut, do: 'cut', ms, from: [origin], to: [detached] },
           { at: cut + ms, do: 'worsen', ms: 600, member: origin, loss: draw.between(0.1, 0.5), delayMs: 0 },
           { at: cut + ms - draw.between(0, 300), do: 'crash', member: joiner, downMs: draw.between(0, 100) },
         ];

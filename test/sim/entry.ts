@@ -95,7 +95,7 @@ export class Entry {
    * Whether we hold a part of a backlog. A backlog is folded for us, so its numbers match no other
    * member's units.
    */
-  get isOwed(): boolean {
+  get hasBacklog(): boolean {
     const { board, settings, subjects, localMs } = this.instance;
     const objects = subjects.map(({ receive }) => receive);
     return backlogOrigin(board, objects, settings.silentMs, localMs) !== NONE;
@@ -106,7 +106,7 @@ export class Entry {
    * backlog is held.
    */
   capture(): Snapshot | null {
-    return this.isOwed ? null : this.copy();
+    return this.hasBacklog ? null : this.copy();
   }
 
   /** The whole state at one moment. Null: the threads cannot pause together. */

@@ -24,7 +24,7 @@ import type { EventQueue } from './event-queue.js';
 import type { Flight } from './flight.js';
 import { MEANING_HASH, memberSettings } from './member-settings.js';
 import { Meter } from './meter.js';
-import type { MemberLife, Model } from './model.js';
+import type { MemberIncarnation, Model } from './model.js';
 import type { Defect, Plan } from './plan.js';
 import { Stream } from './random.js';
 import type { SavedStates } from './saved.js';
@@ -99,7 +99,7 @@ export interface Host {
 
 export class Instance {
   readonly member: number;
-  readonly life: MemberLife;
+  readonly life: MemberIncarnation;
   readonly settings: ReplicationSettings;
   readonly board: AckBoard;
   readonly counts = new Counts(CATALOGUE, new Float64Array(REPLICATION_METRICS.length));
@@ -518,7 +518,7 @@ export class Instance {
    * half full.
    */
   private take(sender: Sender, now: number): number {
-    const mustWait = sender.hold(now) !== Reason.NONE && this.backlog < this.consumer.words.length / 2;
+    const mustWait = sender.throttle(now) !== Reason.NONE && this.backlog < this.consumer.words.length / 2;
     return mustWait ? 0 : this.drain(sender);
   }
 

@@ -8,7 +8,7 @@ export function checkMemory(at: Instance): void {
   const objects = at.subjects.length;
   if (sender !== null)
     demand(
-      sender.heldBytes <= objects * settings.unitLogBytes,
+      sender.keptBytes <= objects * settings.unitLogBytes,
       'memory-bounded',
       () => `${at.name}: unit logs overflow`,
     );

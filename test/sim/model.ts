@@ -19,7 +19,7 @@ export class Issued {
   readonly cells = new Map<number, number>();
 }
 
-export interface MemberLife {
+export interface MemberIncarnation {
   readonly author: number;
   readonly member: number;
   /**
@@ -30,15 +30,15 @@ export interface MemberLife {
 }
 
 export class Model {
-  private readonly lives: MemberLife[] = [];
+  private readonly lives: MemberIncarnation[] = [];
   private readonly objects: number;
 
   constructor(objects: number) {
     this.objects = objects;
   }
 
-  begin(member: number, incarnation: number): MemberLife {
-    const life: MemberLife = {
+  begin(member: number, incarnation: number): MemberIncarnation {
+    const life: MemberIncarnation = {
       author: this.lives.length,
       member,
       incarnation,
@@ -48,11 +48,11 @@ export class Model {
     return life;
   }
 
-  get all(): readonly MemberLife[] {
+  get all(): readonly MemberIncarnation[] {
     return this.lives;
   }
 
-  life(author: number): MemberLife | undefined {
+  life(author: number): MemberIncarnation | undefined {
     return this.lives[author];
   }
 

@@ -7,12 +7,12 @@ import { CounterCells } from '../../shm/objects/counting/counter-cells.js';
 import { SealBoard } from '../../shm/seal-board.js';
 import { Joining } from '../../workers/replication/membership/joining.js';
 import { Closing } from '../../workers/replication/receiving/closing.js';
-import { Belief, Lives } from '../../workers/replication/receiving/incarnations.js';
+import { Belief, Beliefs } from '../../workers/replication/receiving/incarnations.js';
 import { ReceiveChannel } from '../../workers/replication/receiving/receive-channel.js';
 import { ReorderBuffer } from '../../workers/replication/receiving/reorder-buffer.js';
 import { Vectors } from '../../workers/replication/receiving/vectors.js';
 import { Attachments } from '../../workers/replication/sending/attachments.js';
-import { Debt } from '../../workers/replication/sending/backlog.js';
+import { Backlog } from '../../workers/replication/sending/backlog.js';
 import { Repair } from '../../workers/replication/sending/repair.js';
 import { Retransmission } from '../../workers/replication/sending/retransmission.js';
 import { SendChannel } from '../../workers/replication/sending/send-channel.js';
@@ -110,7 +110,7 @@ export const PLANTED: readonly PlantedBug[] = [
     shows: ['living-kept', 'vector-delivered'],
     plant: () =>
       override(
-        Lives,
+        Beliefs,
         'judge',
         (judge) =>
           function (member, life, incarnation, ...heard) {
@@ -141,7 +141,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ],
     plant: () =>
       override(
-        Lives,
+        Beliefs,
         'judge',
         (judge) =>
           function (member, life, ...heard) {
@@ -289,7 +289,7 @@ export const PLANTED: readonly PlantedBug[] = [
     shows: ['unit-cut-once', 'converges', 'vector-delivered', 'applied-once', 'applied-in-order', 'alarm-expected'],
     plant: () =>
       override(
-        Debt,
+        Backlog,
         'addExact',
         () =>
           function (...unit) {
@@ -323,7 +323,7 @@ export const PLANTED: readonly PlantedBug[] = [
     shows: ['unit-cut-once', 'vector-delivered', 'applied-once'],
     plant: () =>
       override(
-        Debt,
+        Backlog,
         'isFolded',
         (isFolded) =>
           function (first) {
@@ -482,7 +482,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ],
     plant: () =>
       override(
-        Debt,
+        Backlog,
         'addExact',
         (addExact) =>
           function (...unit) {

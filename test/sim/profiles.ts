@@ -212,7 +212,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     loadMs: [0, 300],
     settings: {
       ...{ ...PATIENT_JOIN, unitLogBytes: 64 << 10, reorderBytes: 1 << 20, detachMs: 300 },
-      ...{ debtBytes: 80 << 10, debtBytesEach: 64 << 10 },
+      ...{ backlogBytes: 80 << 10, backlogBytesEach: 64 << 10 },
     },
   },
   hostile: {
@@ -354,7 +354,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = {
     faultMs: [700, 2000],
     settings: {
       ...{ ...PATIENT_JOIN, unitLogBytes: 64 << 10, silentMs: 400, keepaliveMs: 80, detachMs: 60 },
-      ...{ debtBytes: 24 << 10, debtBytesEach: 512 },
+      ...{ backlogBytes: 24 << 10, backlogBytesEach: 512 },
     },
   },
   evictions: {

@@ -4,7 +4,7 @@
  * counts must start from its totals.
  */
 
-import { LifeRecord, PeerRecord, VectorRecord } from '../../shm/board-records.js';
+import { PeerRecord, SlotIncarnations, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
 import type { Plan } from './plan.js';
 import { demand } from './violation.js';
@@ -53,8 +53,8 @@ export class Closings {
    * look was closed by the donor of its snapshot.
    */
   private readonly started = new Map<Instance, number>();
-  private readonly life = new LifeRecord();
-  private readonly theirLife = new LifeRecord();
+  private readonly life = new SlotIncarnations();
+  private readonly theirIncarnations = new SlotIncarnations();
   private readonly peer = new PeerRecord();
   private readonly ours = new VectorRecord();
   private readonly theirs = new VectorRecord();
@@ -77,7 +77,7 @@ export class Closings {
     if (at.entry.isReady) this.started.set(at, at.life.incarnation);
     for (let slot = 0; slot < closed.length; slot++) {
       if (slot === at.member) continue;
-      at.board.readLife(slot, life);
+      at.board.readIncarnations(slot, life);
       if (!life.isClosed || life.former === closed[slot]) continue;
       closed[slot] = life.former;
       if (life.former === 0 || !isChecked || at.isCondemned || isReported(slot)) continue;
@@ -96,11 +96,11 @@ export class Closings {
    * Whether an incarnation of another slot has ended since the one of `slot`, which is in `life`.
    */
   private hasOneDiedSince(at: Instance, slot: number): boolean {
-    const { life, theirLife } = this;
+    const { life, theirIncarnations } = this;
     for (let other = 0; other < at.board.members; other++) {
       if (other === slot) continue;
-      at.board.readLife(other, theirLife);
-      if (theirLife.former !== 0 && theirLife.frozenAt >= life.frozenAt) return true;
+      at.board.readIncarnations(other, theirIncarnations);
+      if (theirIncarnations.former !== 0 && theirIncarnations.frozenAt >= life.frozenAt) return true;
     }
     return false;
   }
@@ -128,9 +128,9 @@ export class Closings {
   }
 
   private compare(at: Instance, other: Instance, slot: number): void {
-    const { life, theirLife, ours, theirs } = this;
-    other.board.readLife(slot, theirLife);
-    if (theirLife.former !== life.former) return;
+    const { life, theirIncarnations, ours, theirs } = this;
+    other.board.readIncarnations(slot, theirIncarnations);
+    if (theirIncarnations.former !== life.former) return;
     for (let object = 0; object < at.board.objects; object++) {
       if (this.isElsewhere(at, object, other.member, slot)) continue;
       ours.clear();

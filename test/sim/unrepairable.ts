@@ -6,7 +6,7 @@
  * makes them take a snapshot.
  */
 
-import { LifeRecord, VectorRecord } from '../../shm/board-records.js';
+import { SlotIncarnations, VectorRecord } from '../../shm/board-records.js';
 import type { Instance } from './instance.js';
 import { demand } from './violation.js';
 import type { Witness } from './witness.js';
@@ -27,10 +27,10 @@ export function unrepairable(alive: readonly Instance[], witness: Witness): Set<
 
 /** Whether `lacks` can never get some number of `origin` that `has` has. */
 function isLost(has: Instance, lacks: Instance, origin: number, alive: readonly Instance[], witness: Witness): boolean {
-  const life = new LifeRecord();
+  const life = new SlotIncarnations();
   const theirs = new VectorRecord();
   const ours = new VectorRecord();
-  has.board.readLife(origin, life);
+  has.board.readIncarnations(origin, life);
   if (life.former === 0 || origin === lacks.member) return false;
   for (let object = 0; object < has.board.objects; object++) {
     ours.clear();

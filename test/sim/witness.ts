@@ -167,7 +167,7 @@ export class Witness {
     this.peer.floats.fill(0);
     at.board.readPeer(other.member, this.peer);
     const isKnown = (other.entry.floors[object]?.[at.member] ?? 0) > has + 1;
-    if (at.counts.value('state_tx_debts_lost') > 0 && this.peer.isJoining && !isKnown) this.without.add(pair);
+    if (at.counts.value('state_tx_backlogs_lost') > 0 && this.peer.isJoining && !isKnown) this.without.add(pair);
     // This still holds after `at` hears that `other` has joined, until `other` learns the floor.
     return this.without.has(pair);
   }

@@ -583,7 +583,7 @@ export class World implements Host {
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
-    if (at.board.isDisowned) {
+    if (at.board.isDeclaredDead) {
       demand(at.isCondemned, 'living-kept', () => `${at.name} lives, and was told that its life is over`);
       this.happened('an evicted member learned it');
       this.crash(at.member, RESTART_MS);

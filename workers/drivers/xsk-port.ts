@@ -83,7 +83,7 @@ export class XskPort implements XskPlace {
   /** Chunks of the longest frame. */
   private readonly partsMax: number;
   private readonly assembly: Assembly;
-  private owed: number;
+  private missing: number;
   private outstanding = 0;
   /** Whether the kernel has not yet taken the whole tx ring. It is kicked again first. */
   private unsent = false;
@@ -107,7 +107,7 @@ export class XskPort implements XskPlace {
     this.tx = new TxRing(socket.tx);
     this.fill = new FillRing(socket.fill);
     this.completion = new CompletionRing(socket.completion);
-    this.owed = this.fill.entries;
+    this.missing = this.fill.entries;
     this.replenish();
   }
 
@@ -120,9 +120,9 @@ export class XskPort implements XskPlace {
       this.rx.release(count);
       this.touch(batch, at, count);
       for (let i = at; i < at + count; i++) batch.port[i] = this.port;
-      this.owed += count;
+      this.missing += count;
     }
-    if (this.owed !== 0) this.replenish();
+    if (this.missing !== 0) this.replenish();
     if (this.unsent) this.kick();
     return count;
   }
@@ -160,9 +160,9 @@ export class XskPort implements XskPlace {
     }
     if (taken !== 0) {
       rx.release(taken);
-      this.owed += taken;
+      this.missing += taken;
     }
-    if (this.owed !== 0) this.replenish();
+    if (this.missing !== 0) this.replenish();
     if (this.unsent) this.kick();
     return next - at;
   }
@@ -266,7 +266,7 @@ export class XskPort implements XskPlace {
   /** Before sleeping: finishes all work that would otherwise wait for the next packet. */
   settle(): void {
     if (this.outstanding !== 0) this.reap();
-    if (this.owed !== 0) this.replenish();
+    if (this.missing !== 0) this.replenish();
     if (this.unsent) this.kick();
   }
 
@@ -281,7 +281,7 @@ export class XskPort implements XskPlace {
    */
   settleAccounts(): { readonly held: number; readonly unsent: number } {
     this.reap();
-    return { held: this.fill.entries - this.owed + this.outstanding, unsent: this.outstanding };
+    return { held: this.fill.entries - this.missing + this.outstanding, unsent: this.outstanding };
   }
 
   private kick(): void {
@@ -299,11 +299,11 @@ export class XskPort implements XskPlace {
   /** Gives the kernel chunks to receive into: as many as it lacks and as are free. */
   private replenish(): void {
     const { umem } = this;
-    if (umem.available < this.owed) this.reap();
-    const count = Math.min(this.owed, umem.available);
+    if (umem.available < this.missing) this.reap();
+    const count = Math.min(this.missing, umem.available);
     if (count === 0) return;
     umem.supply(this.fill, count, this.id);
-    this.owed -= count;
+    this.missing -= count;
     if (this.zeroCopy && this.fill.needsWakeup) waitReadable(this.fds, 0);
   }
 }

@@ -68,9 +68,9 @@ interface SendAgentOptions {
 const TURN_RECORDS = 512;
 const ROUND_RECORDS = 4096;
 /** Most records in a round after records were left in the rings to be coalesced together. */
-const HELD_ROUND_RECORDS = 65_536;
+const THROTTLED_ROUND_RECORDS = 65_536;
 /** Records stay in a log ring to coalesce until this part of it is full. */
-const HELD_SHARE_MAX = 0.5;
+const THROTTLED_SHARE_MAX = 0.5;
 /** Longest sleep, in milliseconds: the thread checks phase and heartbeat at least this often. */
 const WAIT_MS_MAX = 100;
 /** Shortest sleep, in milliseconds, because no timer fires sooner. */
@@ -95,7 +95,7 @@ export class SendAgent implements Agent {
   private turn = 0;
   private transportErrors = 0;
   private wasFull = false;
-  private wasHolding = false;
+  private wasThrottling = false;
 
   constructor(options: SendAgentOptions) {
     const { settings, meaningHash, objects, ackBoard, unitLogs, metrics, thread } = options;
@@ -140,7 +140,7 @@ export class SendAgent implements Agent {
   /** One round: takes records, sends messages. Returns how many of both. */
   doWork(): number {
     const now = monotonicMs();
-    const records = this.isHolding(now) ? 0 : this.drain();
+    const records = this.isThrottling(now) ? 0 : this.drain();
     return records + this.sender.poll(now, this.transport, Date.now());
   }
 
@@ -177,10 +177,10 @@ export class SendAgent implements Agent {
    * Whether records stay in the rings, so that they coalesce with later ones. Not if the rings are
    * filling up, or at the end.
    */
-  private isHolding(now: number): boolean {
-    if (this.control.phase === Phase.STOP || this.sender.hold(now) === Reason.NONE) return false;
-    this.wasHolding = true;
-    return this.rings.every((ring) => ring.backlog < ring.words.length * HELD_SHARE_MAX);
+  private isThrottling(now: number): boolean {
+    if (this.control.phase === Phase.STOP || this.sender.throttle(now) === Reason.NONE) return false;
+    this.wasThrottling = true;
+    return this.rings.every((ring) => ring.backlog < ring.words.length * THROTTLED_SHARE_MAX);
   }
 
   /**
@@ -198,8 +198,8 @@ export class SendAgent implements Agent {
     const { rings, sender } = this;
     let room = sender.makeRoom();
     this.noteFull(!room);
-    const roundMax = this.wasHolding ? HELD_ROUND_RECORDS : ROUND_RECORDS;
-    this.wasHolding = false;
+    const roundMax = this.wasThrottling ? THROTTLED_ROUND_RECORDS : ROUND_RECORDS;
+    this.wasThrottling = false;
     let taken = 0;
     let empty = 0;
     while (room && empty < rings.length && taken < roundMax) {
@@ -244,15 +244,15 @@ export class SendAgent implements Agent {
     let backlog = 0;
     for (const ring of this.rings) backlog += ring.backlog;
     counts.set('state_log_backlog_words', backlog);
-    counts.set('state_unit_log_units', sender.heldUnits);
-    counts.set('state_unit_log_bytes', sender.heldBytes);
+    counts.set('state_unit_log_units', sender.keptUnits);
+    counts.set('state_unit_log_bytes', sender.keptBytes);
     counts.set('state_unit_log_full', sender.fullLogs);
     counts.set('state_tx_window_bytes', sender.windowBytes === Number.POSITIVE_INFINITY ? 0 : sender.windowBytes);
-    counts.set('state_tx_window_ms', sender.heldMs);
+    counts.set('state_tx_window_ms', sender.throttledMs);
     counts.set('state_tx_window_reason', sender.windowReason);
     counts.set('state_tx_lag_ms', sender.lagMs);
-    counts.set('state_debt_members', sender.owedMembers);
-    counts.set('state_debt_bytes', sender.debtBytes);
+    counts.set('state_backlog_members', sender.backlogMembers);
+    counts.set('state_backlog_bytes', sender.backlogBytes);
     counts.add('state_tx_errors', this.transport.errors - this.transportErrors);
     this.transportErrors = this.transport.errors;
   }

@@ -169,7 +169,7 @@ export class DataPlane implements Agent {
   run(): void {
     const { barrier } = this.control;
     while (this.control.phase < Phase.QUIET) {
-      if (barrier.holding) barrier.enter(this.thread);
+      if (barrier.pausing) barrier.enter(this.thread);
       if (this.idle.after(this.doWork())) {
         this.row[this.columns.idle_sleeps]++;
         this.upkeep(this.clock());

@@ -24,17 +24,18 @@ const COUNTERS = {
   state_tx_errors: 'Datagrams the network refused; they are repaired by retransmission.',
   state_tx_log_full: 'Times draining the log rings stopped because a unit log was full: some member lags behind.',
   state_pruned_units: 'Units let go because every member has them.',
-  state_tx_holds_delay:
+  state_tx_throttled_delay:
     'Times records were held back to coalesce because round trips had grown: what is in flight stands in a queue.',
-  state_tx_holds_loss: 'Times records were held back to coalesce because much had to be sent again.',
-  state_tx_holds_bandwidth: 'Times records were held back to coalesce because of replication.bandwidth.',
-  state_tx_holds_lag: 'Times records were held back to coalesce because a member’s lag neared replication.max_lag_ms.',
+  state_tx_throttled_loss: 'Times records were held back to coalesce because much had to be sent again.',
+  state_tx_throttled_bandwidth: 'Times records were held back to coalesce because of replication.bandwidth.',
+  state_tx_throttled_lag:
+    'Times records were held back to coalesce because a member’s lag neared replication.max_lag_ms.',
   state_tx_lag_exceeded: 'Times a member’s lag of an object exceeded replication.max_lag_ms.',
   state_tx_detached:
     'Times a member was detached because it held up a full unit log: what it misses is kept for it, coalesced.',
   state_tx_retained: 'Times units of a full unit log were kept apart for a member that was joining.',
-  state_tx_returned: 'Times a detached member had got everything it was owed, and was attached again.',
-  state_tx_debts_lost: 'Times what a member was owed could not be kept: it needs a snapshot.',
+  state_tx_reattached: 'Times a detached member had got everything it was owed, and was attached again.',
+  state_tx_backlogs_lost: 'Times what a member was owed could not be kept: it needs a snapshot.',
   state_rx_messages: 'Datagrams received on the state channels.',
   state_rx_bytes: 'Bytes of those datagrams, without IP and UDP headers.',
   state_rx_units: 'Units accepted.',
@@ -53,7 +54,7 @@ const COUNTERS = {
   state_rx_units_refused: 'Units passed on of a member that is not known to be dead.',
   state_foreign_units_dropped:
     'Units of other members, kept for those that lack them in case their origin dies, that had to make room before all had them.',
-  state_lives_unrepaired: 'Dead members of which not all have the same, because nobody has some units any more.',
+  state_incarnations_unrepaired: 'Dead members of which not all have the same, because nobody has some units any more.',
   state_members_estranged:
     'Members that are evicted here while this instance is evicted there: both sides go on alone until one restarts.',
   state_rx_acks_stale: 'Acknowledgements of an earlier life of this instance, or older than the last one.',
@@ -71,8 +72,8 @@ const GAUGES = {
     'Why: 0 nothing, 1 round trips have grown, 2 loss, 3 replication.bandwidth, 4 replication.max_lag_ms.',
   state_tx_lag_ms:
     'Age of the oldest record that a member which is heard has not acknowledged; 0 without replication.max_lag_ms.',
-  state_debt_members: 'Members that are owed units, summed over the objects.',
-  state_debt_bytes: 'Memory for what detached members are owed.',
+  state_backlog_members: 'Members that are owed units, summed over the objects.',
+  state_backlog_bytes: 'Memory for what detached members are owed.',
   state_unit_log_full: 'Unit logs that hold up draining because a member lags.',
   state_rx_reorder_bytes: 'Bytes of units that wait for an earlier one.',
   state_clock_skew_ms: 'How far the wall clock of a member is from ours, the furthest of all.',

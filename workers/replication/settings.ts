@@ -110,8 +110,8 @@ export interface ReplicationSettings {
    * The most bytes of memory for backlogs: of all objects and members together, and for the folded
    * part of one object's backlog for one member.
    */
-  readonly debtBytes: number;
-  readonly debtBytesEach: number;
+  readonly backlogBytes: number;
+  readonly backlogBytesEach: number;
   /** The most that may be sent, in bits per second of IP packets; 0: no limit. */
   readonly bandwidth: number;
   /** Out-of-order units kept per in-order object and origin, in bytes. */
@@ -140,8 +140,8 @@ const REPLICATION_DEFAULTS = {
   detachMs: 500,
   maxLagMs: REPLICATION.max_lag_ms.default,
   bandwidth: REPLICATION.bandwidth.default,
-  debtBytes: REPLICATION.debt_bytes.default,
-  debtBytesEach: 128 << 20,
+  backlogBytes: REPLICATION.backlog_bytes.default,
+  backlogBytesEach: 128 << 20,
   reorderBytes: 1 << 20,
   sendBufferBytes: 4 << 20,
   receiveBufferBytes: 4 << 20,
@@ -180,8 +180,8 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('view', settings.view, 0, 0xffffffff);
   between('unitLogBytes', settings.unitLogBytes, 64 << 10, 1 << 30);
   between('foreignLogBytes', settings.foreignLogBytes, 64 << 10, 2 ** 32);
-  between('debtBytes', settings.debtBytes, 0, 2 ** 40);
-  between('debtBytesEach', settings.debtBytesEach, 0, 2 ** 31);
+  between('debtBytes', settings.backlogBytes, 0, 2 ** 40);
+  between('debtBytesEach', settings.backlogBytesEach, 0, 2 ** 31);
   between('bandwidth', settings.bandwidth, 0, 1e12);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
   for (const name of ['ackDelayMs', 'ackDelayMsMax', 'joinWaitMs', 'flushMs', 'detachMs', 'maxLagMs'] as const)

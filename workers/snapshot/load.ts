@@ -15,7 +15,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AckBoard } from '../../shm/ack-board.js';
 import { Arena, createArena, layoutArena, takeSecret } from '../../shm/arena.js';
-import { VECTOR_APART } from '../../shm/board-records.js';
+import { VECTOR_DETACHED } from '../../shm/board-records.js';
 import type { MergeSource } from '../../shm/objects/core/merge-source.js';
 import type { StateObject } from '../../shm/objects/core/object.js';
 import type { Region } from '../../shm/region.js';
@@ -171,7 +171,7 @@ function checkOrder(board: AckBoard, { id }: StateObject, theirs: readonly Origi
     if (slot === self || incarnation === 0) return;
     if (incarnation !== ours.incarnation)
       throw new Error('it is told in order, and of some member the donor knows another life than we do');
-    if ((ours.flags & VECTOR_APART) !== 0)
+    if ((ours.flags & VECTOR_DETACHED) !== 0)
       throw new Error('it is told in order, and some member still sends us what we missed, in units of our own');
   });
 }

@@ -11,7 +11,7 @@
  * is heard, as any does.
  */
 
-import { LifeRecord } from '../../shm/board-records.js';
+import { SlotIncarnations } from '../../shm/board-records.js';
 import type { StateFileHead } from './state-file.js';
 import type { OriginVector, SnapshotVectors } from './vectors.js';
 
@@ -19,7 +19,7 @@ const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
 
 /** `memberIn`: the id of the member that has a slot now; 0: not known. */
 export function restoredVectors(
-  { present, former, lives }: SnapshotVectors,
+  { present, former, incarnations }: SnapshotVectors,
   { slot: self, incarnation, members }: Pick<StateFileHead, 'slot' | 'incarnation' | 'members'>,
   memberIn: (slot: number) => number,
 ): SnapshotVectors {
@@ -33,14 +33,14 @@ export function restoredVectors(
     former: former.map((vectors, object) =>
       vectors.map((vector, slot) => (slot === self ? present[object][self] : isAnothers(slot) ? NOTHING : vector)),
     ),
-    lives: lives.map((numbers, slot) => {
-      const life = new LifeRecord();
-      if (isAnothers(slot)) return [...life.floats];
+    incarnations: incarnations.map((numbers, slot) => {
+      const incarnations = new SlotIncarnations();
+      if (isAnothers(slot)) return [...incarnations.floats];
       if (slot !== self) return [...numbers];
-      life.former = incarnation;
-      life.isClosed = true;
-      life.closedThrough = incarnation;
-      return [...life.floats];
+      incarnations.former = incarnation;
+      incarnations.isClosed = true;
+      incarnations.closedThrough = incarnation;
+      return [...incarnations.floats];
     }),
   };
 }

@@ -54,7 +54,7 @@ export interface SnapshotServerOptions {
   /** The answer to members that ask what all have to agree on; absent: an empty answer. */
   readonly agreed?: Agreed;
   /** Called after that answer was sent to a member. */
-  readonly onAgreedTold?: (member: number) => void;
+  readonly onAgreedSent?: (member: number) => void;
   readonly log: (level: 'info' | 'warn', text: string) => void;
   /** A connection on which nothing moves for this time, in ms, is closed. */
   readonly idleMs?: number;
@@ -220,13 +220,13 @@ export class SnapshotServer {
 
   /** Answers requests that need no fork: for an offer, or for what members have to agree on. */
   private async say(connection: Connection, sealer: FrameSealer, { asks, client }: Greeting): Promise<void> {
-    const { offer, agreed = NOTHING_AGREED, onAgreedTold } = this.options;
+    const { offer, agreed = NOTHING_AGREED, onAgreedSent } = this.options;
     const answer =
       asks === Asks.AGREED ? encodeAgreed(agreed) : encodeOffer(offer?.() ?? { stands: Stands.JOINING, savedMs: 0 });
     await connection.put(sealer.seal(FrameKind.DATA, answer)).catch(() => {});
     await connection.put(sealer.seal(FrameKind.END, new Uint8Array(0))).catch(() => {});
     await connection.finish();
-    if (asks === Asks.AGREED) onAgreedTold?.(client);
+    if (asks === Asks.AGREED) onAgreedSent?.(client);
   }
 
   /** Answers a request for a snapshot. It never throws: failures are logged and counted. */

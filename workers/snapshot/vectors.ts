@@ -12,10 +12,10 @@
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
-import { LIFE_FLOATS, PeerRecord } from '../../shm/board-records.js';
+import { INCARNATIONS_FLOATS, PeerRecord } from '../../shm/board-records.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/core/object.js';
-import { readLives, writeLives } from '../replication/units/knowledge.js';
+import { readAllIncarnations, writeAllIncarnations } from '../replication/units/knowledge.js';
 import { Reception } from '../replication/units/reception.js';
 
 export interface OriginVector {
@@ -33,7 +33,7 @@ export interface SnapshotVectors {
   readonly present: Vectors;
   readonly former: Vectors;
   /** [slot] */
-  readonly lives: readonly (readonly number[])[];
+  readonly incarnations: readonly (readonly number[])[];
 }
 
 const NOTHING: OriginVector = { incarnation: 0, contiguous: 0, ranges: [] };
@@ -66,7 +66,7 @@ export function readVectors(board: AckBoard, objects: readonly StateObject[], se
     former: objects.map(({ delivery }, object) =>
       slots.map((slot) => vector(board.readFormer(object, slot, record), delivery === 'in-order')),
     ),
-    lives: readLives(board, self),
+    incarnations: readAllIncarnations(board, self),
   };
 }
 
@@ -133,7 +133,7 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
     }
     board.noteChange(object);
   }
-  writeLives(board, vectors.lives, self, now);
+  writeAllIncarnations(board, vectors.incarnations, self, now);
 }
 
 // Encoding, as doubles. Per vector: incarnation, contiguous, number of ranges, then first and last
@@ -143,15 +143,15 @@ const VECTOR_NUMBERS_MAX = 3 + 2 * MAX_RANGES;
 
 /** The most bytes of a table for this many objects and slots. */
 export function vectorBytesMax(objects: number, slots: number): number {
-  return (2 * objects * slots * VECTOR_NUMBERS_MAX + slots * LIFE_FLOATS) * 8;
+  return (2 * objects * slots * VECTOR_NUMBERS_MAX + slots * INCARNATIONS_FLOATS) * 8;
 }
 
-export function encodeVectors({ present, former, lives }: SnapshotVectors): Float64Array {
+export function encodeVectors({ present, former, incarnations }: SnapshotVectors): Float64Array {
   const numbers: number[] = [];
   for (const table of [present, former])
     for (const vector of table.flat())
       numbers.push(vector.incarnation, vector.contiguous, vector.ranges.length / 2, ...vector.ranges);
-  return Float64Array.from([...numbers, ...lives.flat()]);
+  return Float64Array.from([...numbers, ...incarnations.flat()]);
 }
 
 /** Throws a `RangeError` if the numbers are not such a table. */
@@ -179,8 +179,8 @@ export function decodeVectors(numbers: Float64Array, objects: number, slots: num
     return { incarnation, contiguous, ranges };
   };
   const table = (): Vectors => Array.from({ length: objects }, () => Array.from({ length: slots }, () => vector()));
-  const life = (): number[] => Array.from({ length: LIFE_FLOATS }, () => next());
-  const vectors = { present: table(), former: table(), lives: Array.from({ length: slots }, life) };
+  const incarnations = (): number[] => Array.from({ length: INCARNATIONS_FLOATS }, () => next());
+  const vectors = { present: table(), former: table(), incarnations: Array.from({ length: slots }, incarnations) };
   if (at !== numbers.length) throw new RangeError(`${numbers.length - at} numbers too many in a table of vectors`);
   return vectors;
 }

@@ -12,9 +12,9 @@ export const drain: Command = {
     expectNoWords(call, drain.name);
     const drained = await call.source.drain();
     if (!drained.complete) {
-      const owed = drained.unacknowledged_records;
+      const unacknowledged = drained.unacknowledged_records;
       throw new FailedError(
-        `some members do not have everything: ${counted(owed, 'record is', 'records are')} not acknowledged; see show peers`,
+        `some members do not have everything: ${counted(unacknowledged, 'record is', 'records are')} not acknowledged; see show peers`,
       );
     }
     return record(drained);

@@ -15,7 +15,7 @@ const COLUMNS: readonly Column<PeerRow>[] = [
   { title: 'BUILD', cell: (peer) => peer.build },
   { title: 'ATTACHED', cell: (peer) => (peer.attachment === 'attached' ? 'yes' : peer.attachment) },
   { title: 'UNACKED', cell: (peer) => peer.unacknowledged_records, right: true },
-  { title: 'OWED', cell: (peer) => peer.owed_records, right: true },
+  { title: 'OWED', cell: (peer) => peer.backlog_records, right: true },
   { title: 'MISSING', cell: (peer) => peer.missing_records, right: true },
 ];
 

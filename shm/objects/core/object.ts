@@ -173,14 +173,14 @@ export interface StateObject {
    * in, in place, values that are best read late, such as a counter's total. Returns false if there
    * is nothing left to replicate: the record is then dropped.
    */
-  tell?(op: number, words: Int32Array, at: number, length: number): boolean;
+  fillIn?(op: number, words: Int32Array, at: number, length: number): boolean;
 
   /**
    * Called by the send thread, for records for which a log had no room. Writes the payload of the
    * next one (at most 8 words) to `words[at …]`. Returns `length << 8 | op`, or `NONE` if there is
    * no such record. The record is then staged.
    */
-  nextUntold?(words: Int32Array, at: number): number;
+  nextUnreplicated?(words: Int32Array, at: number): number;
 
   /**
    * Called by the send thread: every replicated record is in the unit log, with numbers up to

@@ -14,7 +14,7 @@
  *
  * | transition         | who                     | how                                                                  |
  * | ------------------ | ----------------------- | -------------------------------------------------------------------- |
- * | told → told more   | `tell`                  | undo note, its count, then the amount                                |
+ * | told → told more   | `fillIn`                  | undo note, its count, then the amount                                |
  * | noted → settled    | `settle`, after the cut | undo count 0; a death just before sends the round's records twice,    |
  * |                    |                         | which only increments notice (as with any object, see workers/engine/send.ts) |
  * | noted → taken back | `takeBack`, by a successor | amounts restored in reverse order                                 |
@@ -25,18 +25,18 @@ import { BYTES_PER_LINE, LINE, roundUp, struct } from '../../struct.js';
 
 const HEAD = struct({ undo: LINE, checkpoints: 1, volume: 2 });
 /**
- * Maximum changes between two cuts that can be taken back. `tell` throws beyond them, so the object
- * must check `isFull` and replicate the rest later.
+ * Maximum changes between two cuts that can be taken back. `fillIn` throws beyond them, so the
+ * object must check `isFull` and replicate the rest later.
  */
 export const UNDO_NOTES = 8192;
 const CHECKPOINTS = 256;
 const NOTE_BYTES = 16;
 
-export function toldBytes(cells: number): number {
+export function replicatedBytes(cells: number): number {
   return roundUp(HEAD.bytes + (UNDO_NOTES + CHECKPOINTS) * NOTE_BYTES + cells * 8, BYTES_PER_LINE);
 }
 
-export class Told {
+export class ReplicatedAmounts {
   private readonly head: Int32Array;
   private readonly volumeAt: Float64Array;
   private readonly undoCells: Int32Array;
@@ -50,7 +50,7 @@ export class Told {
     this.undoCells = region.i32(HEAD.bytes, UNDO_NOTES * 4);
     this.undoAmounts = region.f64(HEAD.bytes, UNDO_NOTES * 2);
     this.checkpoints = region.f64(HEAD.bytes + UNDO_NOTES * NOTE_BYTES, CHECKPOINTS * 2);
-    this.amounts = region.f64(Told.amountsAt, cells);
+    this.amounts = region.f64(ReplicatedAmounts.amountsAt, cells);
   }
 
   /** Byte offset of the amounts in the region. Each cell has 8 bytes. */
@@ -76,19 +76,19 @@ export class Told {
    * note is about the same cell, that note has the older amount and is enough, so an object of one
    * cell is never full. Throws if the notes are full.
    */
-  tell(cell: number, total: number): number {
-    const told = this.amounts[cell];
-    if (total === told) return 0;
+  advance(cell: number, total: number): number {
+    const replicated = this.amounts[cell];
+    if (total === replicated) return 0;
     const count = this.head[HEAD.at.undo];
     if (count === 0 || this.undoCells[4 * (count - 1)] !== cell) {
       if (count === UNDO_NOTES) throw new RangeError(`${UNDO_NOTES} changes since the last cut, and one more`);
       this.undoCells[4 * count] = cell;
-      this.undoAmounts[2 * count + 1] = told;
+      this.undoAmounts[2 * count + 1] = replicated;
       this.head[HEAD.at.undo] = count + 1;
     }
     this.amounts[cell] = total;
-    this.volumeAt[0] += total - told;
-    return total - told;
+    this.volumeAt[0] += total - replicated;
+    return total - replicated;
   }
 
   /**

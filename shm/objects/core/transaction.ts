@@ -70,7 +70,7 @@ export class Transaction {
    * upkeep.
    */
   begin(): void {
-    if (this.journal.state !== JournalState.EMPTY) this.mend();
+    if (this.journal.state !== JournalState.EMPTY) this.recover();
     this.logged = false;
     this.journal.open(JournalState.LOCAL, this.objectId, 0);
   }
@@ -85,7 +85,7 @@ export class Transaction {
       throw new Error(`object ${this.objectId}: this thread has no log, its operations cannot be replicated`);
     const at = log.claim(this.objectId, op, payloadWords);
     if (at === NONE) return NONE;
-    if (this.journal.state !== JournalState.EMPTY) this.mend();
+    if (this.journal.state !== JournalState.EMPTY) this.recover();
     this.logged = true;
     this.journal.open(JournalState.LOGGED, this.objectId, log.position);
     return at;
@@ -180,7 +180,7 @@ export class Transaction {
    * as after the writer's death. Otherwise its locks would stay taken for ever, because they are
    * forgotten when the journal is opened again.
    */
-  private mend(): void {
+  private recover(): void {
     const { journal, log } = this;
     const words = objectsOf.get(journal)?.get(journal.objectId);
     if (words === undefined)
@@ -236,10 +236,10 @@ export function recoverTransaction(
   const state = journal.state;
   if (state === JournalState.EMPTY || journal.objectId !== objectId) return 0;
   const stands = state === JournalState.DONE || (state === JournalState.LOGGED && logPosition !== journal.position);
-  let mended = 0;
+  let recovered = 0;
   const locks = journal.lockCount;
   if (!stands) {
-    mended += journal.wordCount;
+    recovered += journal.wordCount;
     // The count is raised before a change, so a noted word may be unchanged. Then the same value is
     // written again.
     undo(words, journal);
@@ -248,8 +248,8 @@ export function recoverTransaction(
     const index = journal.lockAt(i);
     if ((Atomics.load(words, index) & LOCK_MASK) !== writerId) continue; // noted, not yet taken: it may be another writer's
     Atomics.store(words, index, words[index] & ~LOCK_MASK);
-    mended++;
+    recovered++;
   }
   journal.close();
-  return mended;
+  return recovered;
 }

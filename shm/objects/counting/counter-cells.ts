@@ -32,8 +32,8 @@
  * sum of the members' totals and the stripes.
  *
  * **The log record is only a mark**: "this cell grew". The send thread reads the count from the
- * stripes when it stages the record (`tell`). That includes every add whose mark it read, because a
- * worker stores the stripe before it publishes the mark (TSO). So
+ * stripes when it stages the record (`fillIn`). That includes every add whose mark it read, because
+ * a worker stores the stripe before it publishes the mark (TSO). So
  *
  * - a cell is marked once in a batch, however often it is counted in it (for objects of up to
  *   `MARKED_CELLS` parts);
@@ -63,7 +63,7 @@ import {
   type StateDefinition,
   type StateObject,
 } from '../core/object.js';
-import { Told, toldBytes } from '../core/replicated-amounts.js';
+import { ReplicatedAmounts, replicatedBytes } from '../core/replicated-amounts.js';
 
 export type WireForm = SharedState['form'];
 
@@ -84,7 +84,7 @@ export const COUNT_MAX = Number.MAX_SAFE_INTEGER;
 
 const RECORD = struct({ cell: 1, low: 1, high: 1 });
 const RECORD_WORDS = RECORD.words;
-const HEAD = struct({ untold: LINE, telling: 1, refused: LINE, logFull: 1, malformed: 1 });
+const HEAD = struct({ unreplicated: LINE, sending: 1, refused: LINE, logFull: 1, malformed: 1 });
 /** Before each stripe. `pending`: part + 1 of an add in progress for which the log had no room. */
 const STRIPE = struct({ pending: LINE });
 const TWO_32 = 2 ** 32;
@@ -127,7 +127,7 @@ export function counterCells(options: CounterCellsOptions): StateDefinition<Coun
     kind: 'counter-cells',
     parameters: { cells: shape.cells, form, up_down: shape.upDown, members: form === 'totals' ? members : 0 },
     bytes: parts * 8 * (form === 'totals' ? members : 1),
-    localBytes: (stripes) => HEAD.bytes + bitsBytes(parts) + toldBytes(parts) + stripes * stripeBytes(parts),
+    localBytes: (stripes) => HEAD.bytes + bitsBytes(parts) + replicatedBytes(parts) + stripes * stripeBytes(parts),
     open: (context) => new CounterCells(context, shape),
   };
 }
@@ -146,9 +146,9 @@ export class CounterCells implements StateObject {
   private readonly arena: Float64Array;
   private readonly head: Int32Array;
   private readonly bits: Int32Array;
-  private readonly told: Told;
+  private readonly replicated: ReplicatedAmounts;
   /** Byte offsets in the local memory of `told` and of the first stripe's counts. */
-  private readonly toldAt: number;
+  private readonly replicatedAt: number;
   private readonly stripesAt: number;
   /** Stripes of all workers. `stripeStride`: from stripe to stripe, in doubles. */
   private readonly stripes: Float64Array;
@@ -165,9 +165,9 @@ export class CounterCells implements StateObject {
    * Word of the untold bits where the send thread's scan continues; `NONE` between scans. The first
    * scan starts at once.
    */
-  private untoldCursor = 0;
+  private unreplicatedCursor = 0;
   /** Whether this thread, as the send thread, has recovered what its predecessor left. */
-  private mended = false;
+  private recovered = false;
 
   constructor(context: OpenContext, shape: Shape) {
     const { id, region, local, stripes = 1, writer, memberIndex, memberCount } = context;
@@ -189,9 +189,9 @@ export class CounterCells implements StateObject {
     this.arena = region.f64(0, parts * this.width);
     this.head = local.i32(0, HEAD.words);
     this.bits = local.i32(HEAD.bytes, Math.ceil(parts / 32));
-    this.toldAt = HEAD.bytes + bitsBytes(parts);
-    this.told = new Told(local.part(this.toldAt, toldBytes(parts)), parts);
-    const stripesAt = this.toldAt + toldBytes(parts);
+    this.replicatedAt = HEAD.bytes + bitsBytes(parts);
+    this.replicated = new ReplicatedAmounts(local.part(this.replicatedAt, replicatedBytes(parts)), parts);
+    const stripesAt = this.replicatedAt + replicatedBytes(parts);
     this.stripesAt = stripesAt + STRIPE.bytes;
     const stride = stripeBytes(parts);
     this.stripeCount = stripes;
@@ -221,7 +221,7 @@ export class CounterCells implements StateObject {
     // `sum` is NaN if the part does not exist.
     if (!(amount >= 0 && sum <= COUNT_MAX) || log === null) return this.refuse();
     if (marked.length === 0 || marked[part] !== log.batch) {
-      if (!log.note(this.id, CELL_COUNT, RECORD_WORDS, part)) return this.addUntold(part, sum);
+      if (!log.note(this.id, CELL_COUNT, RECORD_WORDS, part)) return this.addUnreplicated(part, sum);
       if (marked.length !== 0) marked[part] = log.batch;
     }
     stripe[part] = sum;
@@ -249,7 +249,7 @@ export class CounterCells implements StateObject {
       else if (log.note(id, CELL_COUNT, RECORD_WORDS, part)) {
         stripe[part] = sum;
         if (isMarked) marked[part] = batch;
-      } else this.addUntold(part, sum);
+      } else this.addUnreplicated(part, sum);
     }
     return counted;
   }
@@ -328,75 +328,75 @@ export class CounterCells implements StateObject {
    * The log is full. The bit is set after the count, so the thread that clears the bit then reads
    * the count. If this thread dies in between, `recover` sets the bit.
    */
-  private addUntold(part: number, sum: number): boolean {
+  private addUnreplicated(part: number, sum: number): boolean {
     this.pending[STRIPE.at.pending] = part + 1;
     this.stripe[part] = sum;
-    this.setUntold(part);
+    this.setUnreplicated(part);
     this.pending[STRIPE.at.pending] = 0;
     Atomics.add(this.head, HEAD.at.logFull, 1);
     return true;
   }
 
-  private setUntold(part: number): void {
+  private setUnreplicated(part: number): void {
     Atomics.or(this.bits, part >>> 5, 1 << (part & 31));
-    Atomics.store(this.head, HEAD.at.untold, 1);
+    Atomics.store(this.head, HEAD.at.unreplicated, 1);
   }
 
   // ——— Send thread ———
 
   /** Fills in the total of the cell, or what was added since the last record. */
-  tell(op: number, words: Int32Array, at: number, length: number): boolean {
+  fillIn(op: number, words: Int32Array, at: number, length: number): boolean {
     if (op !== CELL_COUNT || length !== RECORD.words) return true;
-    if (!this.mended) this.mend();
+    if (!this.recovered) this.recoverSending();
     const part = words[at + RECORD.at.cell];
     // If the send thread died now, a change without an undo note would be lost. So the cell is
     // replicated after the next cut.
-    if (this.told.isFull) {
-      this.setUntold(part);
+    if (this.replicated.isFull) {
+      this.setUnreplicated(part);
       return false;
     }
     const total = this.own(part);
-    const increment = this.told.tell(part, total);
+    const increment = this.replicated.advance(part, total);
     putCount(words, at, this.totals ? total : increment);
     return increment !== 0;
   }
 
-  nextUntold(words: Int32Array, at: number): number {
+  nextUnreplicated(words: Int32Array, at: number): number {
     const { head, bits } = this;
-    if (!this.mended) this.mend();
-    if (this.told.isFull) return NONE;
-    if (this.untoldCursor === NONE) {
-      if (head[HEAD.at.untold] === 0) return NONE;
-      Atomics.store(head, HEAD.at.untold, 0);
-      this.untoldCursor = 0;
+    if (!this.recovered) this.recoverSending();
+    if (this.replicated.isFull) return NONE;
+    if (this.unreplicatedCursor === NONE) {
+      if (head[HEAD.at.unreplicated] === 0) return NONE;
+      Atomics.store(head, HEAD.at.unreplicated, 0);
+      this.unreplicatedCursor = 0;
     }
-    for (; this.untoldCursor < bits.length; this.untoldCursor++) {
-      const word = bits[this.untoldCursor];
+    for (; this.unreplicatedCursor < bits.length; this.unreplicatedCursor++) {
+      const word = bits[this.unreplicatedCursor];
       if (word === 0) continue;
       const bit = 31 - Math.clz32(word);
-      const part = this.untoldCursor * 32 + bit;
-      // For a successor, until `tell` was called and made an undo note.
-      head[HEAD.at.telling] = part + 1;
-      Atomics.and(bits, this.untoldCursor, ~(1 << bit));
+      const part = this.unreplicatedCursor * 32 + bit;
+      // For a successor, until `fillIn` was called and made an undo note.
+      head[HEAD.at.sending] = part + 1;
+      Atomics.and(bits, this.unreplicatedCursor, ~(1 << bit));
       words[at + RECORD.at.cell] = part;
       return (RECORD.words << 8) | CELL_COUNT;
     }
-    head[HEAD.at.telling] = 0;
-    this.untoldCursor = NONE;
+    head[HEAD.at.sending] = 0;
+    this.unreplicatedCursor = NONE;
     return NONE;
   }
 
   /** What a dead send thread had in progress must be replicated again. */
-  private mend(): void {
-    this.mended = true;
-    const telling = this.head[HEAD.at.telling];
-    if (telling !== 0) this.setUntold(telling - 1);
-    this.told.takeBack((part) => this.setUntold(part));
-    this.head[HEAD.at.telling] = 0;
+  private recoverSending(): void {
+    this.recovered = true;
+    const sending = this.head[HEAD.at.sending];
+    if (sending !== 0) this.setUnreplicated(sending - 1);
+    this.replicated.takeBack((part) => this.setUnreplicated(part));
+    this.head[HEAD.at.sending] = 0;
   }
 
   settle(sequence: number): void {
-    this.told.settle(sequence);
+    this.replicated.settle(sequence);
   }
 
   coalesceKey(_op: number, words: Int32Array, at: number): number {
@@ -439,7 +439,7 @@ export class CounterCells implements StateObject {
     this.arena[index] = sum;
     // A total of our former incarnation that our snapshot did not contain. The counts of this
     // incarnation are added to it, also at the others, which took our total so far for the whole.
-    if (this.totals && origin === this.self) this.setUntold(part);
+    if (this.totals && origin === this.self) this.setUnreplicated(part);
     return Applied.CHANGED;
   }
 
@@ -454,7 +454,13 @@ export class CounterCells implements StateObject {
     const target = { target: this.totals ? self * 8 : 0, targetStride: width * 8, cells: parts };
     return this.totals
       ? { ...target, source: this.stripesAt, sourceStride: 8, laneStride: stripeStride * 8, lanes: stripeCount }
-      : { ...target, source: this.toldAt + Told.amountsAt, sourceStride: 8, laneStride: 0, lanes: 1 };
+      : {
+          ...target,
+          source: this.replicatedAt + ReplicatedAmounts.amountsAt,
+          sourceStride: 8,
+          laneStride: 0,
+          lanes: 1,
+        };
   }
 
   /**
@@ -465,7 +471,7 @@ export class CounterCells implements StateObject {
     if (!this.totals) return;
     for (let part = 0; part < this.parts; part++) {
       const total = this.arena[part * this.width + this.self];
-      if (total !== 0) this.told.adjust(part, total);
+      if (total !== 0) this.replicated.adjust(part, total);
     }
   }
 
@@ -492,7 +498,7 @@ export class CounterCells implements StateObject {
         if (more <= 0) continue;
         // Adjust the replicated amount first. If the send thread runs in between, it sends one
         // superfluous record. In the other order it could fail to replicate a count.
-        if (ours) this.told.adjust(part, more);
+        if (ours) this.replicated.adjust(part, more);
         this.arena[i] += more;
         changed++;
       }
@@ -505,9 +511,10 @@ export class CounterCells implements StateObject {
   }
 
   errorBound(sequence: number): number {
-    let untold = 0;
-    for (let part = 0; part < this.parts; part++) untold += Math.max(0, this.own(part) - this.told.amount(part));
-    return untold + this.told.volume - this.told.volumeUpTo(sequence);
+    let unreplicated = 0;
+    for (let part = 0; part < this.parts; part++)
+      unreplicated += Math.max(0, this.own(part) - this.replicated.amount(part));
+    return unreplicated + this.replicated.volume - this.replicated.volumeUpTo(sequence);
   }
 
   /** This instance's own count: in totals form including what a snapshot put into the arena. */
@@ -539,7 +546,7 @@ export class CounterCells implements StateObject {
   recover(writerId: number, _journal: Journal, _logPosition: number): number {
     const pending = this.pendings[writerId - 1];
     if (pending === undefined || pending[STRIPE.at.pending] === 0) return 0;
-    this.setUntold(pending[STRIPE.at.pending] - 1);
+    this.setUnreplicated(pending[STRIPE.at.pending] - 1);
     pending[STRIPE.at.pending] = 0;
     return 1;
   }
@@ -549,7 +556,7 @@ export class CounterCells implements StateObject {
     return {
       cells: this.cells,
       members: this.totals ? this.shape.members : 1,
-      told: this.told.volume,
+      replicated: this.replicated.volume,
       log_full: head[HEAD.at.logFull],
       refused: head[HEAD.at.refused],
       malformed: head[HEAD.at.malformed],

@@ -45,12 +45,12 @@ export class OverCells implements StateObject {
     return this.counts.apply(op, words, at, length, origin);
   }
 
-  tell(op: number, words: Int32Array, at: number, length: number): boolean {
-    return this.counts.tell(op, words, at, length);
+  fillIn(op: number, words: Int32Array, at: number, length: number): boolean {
+    return this.counts.fillIn(op, words, at, length);
   }
 
-  nextUntold(words: Int32Array, at: number): number {
-    return this.counts.nextUntold(words, at);
+  nextUnreplicated(words: Int32Array, at: number): number {
+    return this.counts.nextUnreplicated(words, at);
   }
 
   settle(sequence: number): void {

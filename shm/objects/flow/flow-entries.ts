@@ -2,7 +2,7 @@
 
 import { ContentDigest } from '../core/content-digest.js';
 import { type FlowShape, FlowSlots } from '../table/table-slots.js';
-import { LIFE } from './flow-record.js';
+import { STATUS } from './flow-record.js';
 
 /** The secret is not needed: entries are visited in slot order, not searched. */
 const NO_SECRET = new Int32Array(2);
@@ -11,18 +11,23 @@ const NO_SECRET = new Int32Array(2);
 const SLOTS_SILENT_MAX = 1000;
 
 /**
- * Calls `see` with each entry that has not expired. With `toldOnly`, only with replicated entries.
- * `entry` has room for a record and is reused.
+ * Calls `see` with each entry that has not expired. With `replicatedOnly`, only with replicated
+ * entries. `entry` has room for a record and is reused.
  */
 export function walkEntries(
   slots: FlowSlots,
   entry: Int32Array,
   now: number,
-  toldOnly: boolean,
+  replicatedOnly: boolean,
   see: (entry: Int32Array) => void,
 ): void {
   for (let slot = 0; slot < slots.slots; slot++)
-    if (slots.isUsed(slot) && !(toldOnly && !slots.isTold(slot)) && slots.read(slot, entry, 0) && entry[1] > now)
+    if (
+      slots.isUsed(slot) &&
+      !(replicatedOnly && !slots.isReplicated(slot)) &&
+      slots.read(slot, entry, 0) &&
+      entry[1] > now
+    )
       see(entry);
 }
 
@@ -42,12 +47,12 @@ export function* flowEntries(slots: FlowSlots, entry: Int32Array, now: number): 
 
 /** Writes the entry of a locked slot at `out[at …]`, in the form of a record. */
 export function writeFlow(slots: FlowSlots, slot: number, out: Int32Array, at: number): void {
-  const life = at + slots.keyWords;
+  const status = at + slots.keyWords;
   for (let i = 0; i < slots.keyWords; i++) out[at + i] = slots.key(slot, i);
-  out[life + LIFE.at.generation] = slots.generation(slot);
-  out[life + LIFE.at.rank] = slots.rank(slot);
-  out[life + LIFE.at.expires] = slots.expires(slot);
-  for (let i = 0; i < slots.valueWords; i++) out[life + LIFE.words + i] = slots.value(slot, i);
+  out[status + STATUS.at.generation] = slots.generation(slot);
+  out[status + STATUS.at.rank] = slots.rank(slot);
+  out[status + STATUS.at.expires] = slots.expires(slot);
+  for (let i = 0; i < slots.valueWords; i++) out[status + STATUS.words + i] = slots.value(slot, i);
 }
 
 /**
@@ -68,16 +73,16 @@ export function entriesDigest(slots: FlowSlots, entry: Int32Array, now: number, 
  */
 export function* flowRecords(words: Int32Array, base: number, shape: FlowShape): Generator<Int32Array> {
   const slots = new FlowSlots(words, base, shape, NO_SECRET);
-  const { keyWords: life, valueWords } = shape;
-  const record = new Int32Array(life + LIFE.words + valueWords);
+  const { keyWords: status, valueWords } = shape;
+  const record = new Int32Array(status + STATUS.words + valueWords);
   const entry = new Int32Array(record.length);
   for (let slot = 0; slot < slots.slots; slot++) {
-    if (!slots.isUsed(slot) || !slots.isTold(slot) || !slots.read(slot, entry, 0)) continue;
-    record.set(entry.subarray(LIFE.words));
-    record.copyWithin(life + LIFE.words, life, life + valueWords);
-    record[life + LIFE.at.generation] = entry[0];
-    record[life + LIFE.at.expires] = entry[1];
-    record[life + LIFE.at.rank] = entry[2];
+    if (!slots.isUsed(slot) || !slots.isReplicated(slot) || !slots.read(slot, entry, 0)) continue;
+    record.set(entry.subarray(STATUS.words));
+    record.copyWithin(status + STATUS.words, status, status + valueWords);
+    record[status + STATUS.at.generation] = entry[0];
+    record[status + STATUS.at.expires] = entry[1];
+    record[status + STATUS.at.rank] = entry[2];
     yield record;
   }
 }

@@ -8,8 +8,8 @@ import { MAX_RANK } from '../table/table-slots.js';
 export const FLOW_PUT = 1;
 
 /** A record's words between its key and its value. */
-export const LIFE = struct({ generation: 1, rank: 1, expires: 1 });
-const { generation: GENERATION, rank: RANK, expires: EXPIRES } = LIFE.at;
+export const STATUS = struct({ generation: 1, rank: 1, expires: 1 });
+const { generation: GENERATION, rank: RANK, expires: EXPIRES } = STATUS.at;
 
 /**
  * Decides between two values of one key at equal generation and rank. Returns whether the value at
@@ -45,7 +45,7 @@ export function largerValue(
 }
 
 /** Whether words from the network are in range for an entry's generation, rank and expiry. */
-export function isLife(words: Int32Array, at: number, now: number): boolean {
+export function isStatus(words: Int32Array, at: number, now: number): boolean {
   const generation = words[at + GENERATION];
   const rank = words[at + RANK];
   const expires = words[at + EXPIRES];
@@ -65,17 +65,17 @@ export function joinFlow(
   valueWords: number,
   winner: Winner,
 ): boolean {
-  const aLife = aAt + keyWords;
-  const bLife = bAt + keyWords;
-  const order = a[aLife + GENERATION] - b[bLife + GENERATION] || a[aLife + RANK] - b[bLife + RANK];
+  const aStatus = aAt + keyWords;
+  const bStatus = bAt + keyWords;
+  const order = a[aStatus + GENERATION] - b[bStatus + GENERATION] || a[aStatus + RANK] - b[bStatus + RANK];
   if (order > 0) return true;
   if (order < 0) {
-    for (let i = 0; i < keyWords + LIFE.words + valueWords; i++) a[aAt + i] = b[bAt + i];
+    for (let i = 0; i < keyWords + STATUS.words + valueWords; i++) a[aAt + i] = b[bAt + i];
     return false;
   }
-  const later = a[aLife + EXPIRES] > b[bLife + EXPIRES];
-  if (!later) a[aLife + EXPIRES] = b[bLife + EXPIRES];
-  const wins = winner(a, aLife + LIFE.words, b, bLife + LIFE.words, valueWords);
-  if (!wins) for (let i = 0; i < valueWords; i++) a[aLife + LIFE.words + i] = b[bLife + LIFE.words + i];
+  const later = a[aStatus + EXPIRES] > b[bStatus + EXPIRES];
+  if (!later) a[aStatus + EXPIRES] = b[bStatus + EXPIRES];
+  const wins = winner(a, aStatus + STATUS.words, b, bStatus + STATUS.words, valueWords);
+  if (!wins) for (let i = 0; i < valueWords; i++) a[aStatus + STATUS.words + i] = b[bStatus + STATUS.words + i];
   return later || wins;
 }

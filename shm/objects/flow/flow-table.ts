@@ -37,12 +37,12 @@ import { Applied, merged, type OpenContext, type StateDefinition, type StateObje
 import { recoverTransaction, Transaction, tryAgain } from '../core/transaction.js';
 import { HalfOpen, type HalfOpenOptions, halfOpenLimits } from '../table/half-open.js';
 import { coversPacket, idleExpiry } from '../table/idle-expiry.js';
-import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, MAX_RANK, WITHHELD } from '../table/table-slots.js';
+import { CONTENDED, type FlowShape, FlowSlots, flowSlotsWords, LOCAL_ONLY, MAX_RANK } from '../table/table-slots.js';
 import { COUNTS, describeCounts } from './flow-counts.js';
 import { entriesDigest, flowEntries, flowRecords, walkEntries, writeFlow } from './flow-entries.js';
 import { type FlowLookup, finder4 } from './flow-lookup.js';
 import { FlowRefusal, type FlowTableOptions } from './flow-options.js';
-import { FLOW_PUT, isLife, joinFlow, LIFE, largerValue, type Winner } from './flow-record.js';
+import { FLOW_PUT, isStatus, joinFlow, largerValue, STATUS, type Winner } from './flow-record.js';
 
 export type { FlowLookup } from './flow-lookup.js';
 export {
@@ -109,7 +109,7 @@ export class FlowTable implements StateObject {
     this.capacity = shape.capacity;
     this.keyWords = shape.keyWords;
     this.valueWords = shape.valueWords;
-    this.recordWords = shape.keyWords + LIFE.words + shape.valueWords;
+    this.recordWords = shape.keyWords + STATUS.words + shape.valueWords;
     this.words = region.i32();
     this.slots = new FlowSlots(this.words, COUNTS.words, shape, secret, REMEMBERED_S);
     this.halfOpen = new HalfOpen(this.words, COUNTS.at.halfOpen, this.slots, limits, stripes, () => true);
@@ -176,7 +176,7 @@ export class FlowTable implements StateObject {
    */
   read(slot: number, out: Int32Array, outAt: number): boolean {
     if (!this.slots.read(slot, this.entry, 0)) return false;
-    for (let i = 0; i < this.valueWords; i++) out[outAt + i] = this.entry[LIFE.words + this.keyWords + i];
+    for (let i = 0; i < this.valueWords; i++) out[outAt + i] = this.entry[STATUS.words + this.keyWords + i];
     return true;
   }
 
@@ -199,10 +199,10 @@ export class FlowTable implements StateObject {
     expires: number,
   ): number {
     this.refusal = FlowRefusal.NONE;
-    let told = rank !== 0 || this.halfOpen.mayTell(now, false);
+    let replicated = rank !== 0 || this.halfOpen.mayReplicate(now, false);
     for (let tries = 1; ; tries++) {
-      const slot = this.tryAdd(hash, key, keyAt, value, valueAt, rank, now, expires, told);
-      if (slot === KNOWN_TO_OTHERS) told = true;
+      const slot = this.tryAdd(hash, key, keyAt, value, valueAt, rank, now, expires, replicated);
+      if (slot === KNOWN_TO_OTHERS) replicated = true;
       else if (slot !== CONTENDED) return slot;
       else if (!tryAgain(tries, false)) return this.refuse(FlowRefusal.CONTENDED);
     }
@@ -231,10 +231,10 @@ export class FlowTable implements StateObject {
     const slots = this.slots;
     const standing = slots.standing(slot);
     const covered = coversPacket(slots.expires(slot), now, timeout);
-    if (standing < WITHHELD)
+    if (standing < LOCAL_ONLY)
       return (rank <= standing && covered) || this.change(slot, rank, now, timeout, keeps, null, 0, true);
-    const told = rank !== 0 || this.halfOpen.mayTell(now, true);
-    return (!told && covered) || this.change(slot, rank, now, timeout, keeps, null, 0, told);
+    const replicated = rank !== 0 || this.halfOpen.mayReplicate(now, true);
+    return (!replicated && covered) || this.change(slot, rank, now, timeout, keeps, null, 0, replicated);
   }
 
   /**
@@ -244,15 +244,15 @@ export class FlowTable implements StateObject {
    * would carry the expiry with it, and a sender could keep an entry for ever.
    */
   renew(slot: number, value: Int32Array, valueAt: number, rank: number, now: number, timeout: number): boolean {
-    const told = rank !== 0 || this.slots.isTold(slot) || this.halfOpen.mayTell(now, true);
-    return this.change(slot, rank, now, timeout, false, value, valueAt, told);
+    const replicated = rank !== 0 || this.slots.isReplicated(slot) || this.halfOpen.mayReplicate(now, true);
+    return this.change(slot, rank, now, timeout, false, value, valueAt, replicated);
   }
 
   /**
    * Replicates a half-open entry once more, within the budget. Peers may have had no room for it.
    */
-  tellAgain(slot: number, now: number, timeout: number): boolean {
-    return this.halfOpen.mayTell(now, true) && this.change(slot, 0, now, timeout, false, null, 0, true);
+  replicateAgain(slot: number, now: number, timeout: number): boolean {
+    return this.halfOpen.mayReplicate(now, true) && this.change(slot, 0, now, timeout, false, null, 0, true);
   }
 
   /**
@@ -263,7 +263,7 @@ export class FlowTable implements StateObject {
    */
   replaceValue(slot: number, value: Int32Array, valueAt: number, now: number): boolean {
     const { slots, tx, keyWords, valueWords } = this;
-    if (!slots.isHalfOpen(slot) || !this.halfOpen.mayTell(now, true)) return false;
+    if (!slots.isHalfOpen(slot) || !this.halfOpen.mayReplicate(now, true)) return false;
     const at = this.begin(true);
     if (at === NONE) {
       this.count(COUNTS.at.logFull);
@@ -271,7 +271,7 @@ export class FlowTable implements StateObject {
     }
     const isOpen = tx.lock(slots.lockOf(slot)) && slots.isHalfOpen(slot) && slots.expires(slot) > now;
     // The winner rule is the user's. If it throws, the next transaction recovers this one.
-    if (!isOpen || !this.winner(value, valueAt, this.entryOf(slot), keyWords + LIFE.words, valueWords)) {
+    if (!isOpen || !this.winner(value, valueAt, this.entryOf(slot), keyWords + STATUS.words, valueWords)) {
       tx.abort();
       return false;
     }
@@ -304,10 +304,10 @@ export class FlowTable implements StateObject {
     rank: number,
     now: number,
     expires: number,
-    told: boolean,
+    replicated: boolean,
   ): number {
     const { slots, tx, halfOpen } = this;
-    const at = this.begin(told);
+    const at = this.begin(replicated);
     if (at === NONE) return this.refuse(FlowRefusal.LOG_FULL);
     const slot = slots.acquire(tx, hash, key, keyAt, now);
     if (slot < 0) {
@@ -319,7 +319,7 @@ export class FlowTable implements StateObject {
       tx.abort();
       return slot;
     }
-    if (!told && known && slots.isTold(slot)) {
+    if (!replicated && known && slots.isReplicated(slot)) {
       tx.abort();
       return KNOWN_TO_OTHERS;
     }
@@ -332,10 +332,10 @@ export class FlowTable implements StateObject {
       return this.evict(hash, now) ? CONTENDED : this.refuse(FlowRefusal.HALF_OPEN);
     }
     const generation = known ? Math.max(slots.generation(slot) + 1, now) : now;
-    const standing = told ? rank : WITHHELD;
+    const standing = replicated ? rank : LOCAL_ONLY;
     this.began(slot, generation);
     this.put(slot, hash, key, keyAt, generation, standing, Math.max(expires, generation), value, valueAt, now);
-    if (told) this.record(at, slot);
+    if (replicated) this.record(at, slot);
     tx.commit();
     this.sweep(now, SWEEP_SLOTS);
     return slot;
@@ -345,8 +345,8 @@ export class FlowTable implements StateObject {
   protected began(_slot: number, _generation: number): void {}
 
   /** Starts an operation, with room for its record if it is replicated. `NONE`: the log is full. */
-  private begin(told: boolean): number {
-    if (told) return this.tx.beginLogged(FLOW_PUT, this.recordWords);
+  private begin(replicated: boolean): number {
+    if (replicated) return this.tx.beginLogged(FLOW_PUT, this.recordWords);
     this.tx.begin();
     return 0;
   }
@@ -373,10 +373,10 @@ export class FlowTable implements StateObject {
     keeps: boolean,
     value: Int32Array | null,
     valueAt: number,
-    told: boolean,
+    replicated: boolean,
   ): boolean {
     const { slots, tx } = this;
-    const at = this.begin(told);
+    const at = this.begin(replicated);
     if (at === NONE) {
       this.count(COUNTS.at.logFull);
       return false;
@@ -384,7 +384,7 @@ export class FlowTable implements StateObject {
     // Try once: the next packet of the flow tries again.
     const locked = tx.lock(slots.lockOf(slot));
     const standing = slots.standing(slot);
-    if (!locked || !slots.isUsed(slot) || slots.expires(slot) <= now || (!told && standing !== WITHHELD)) {
+    if (!locked || !slots.isUsed(slot) || slots.expires(slot) <= now || (!replicated && standing !== LOCAL_ONLY)) {
       tx.abort();
       if (!locked) this.count(COUNTS.at.contended);
       return false;
@@ -400,9 +400,9 @@ export class FlowTable implements StateObject {
     const floor = grown && !keeps ? generation : slots.expires(slot);
     const expires = Math.max(idleExpiry(now, timeout), floor);
     if (value !== null) this.began(slot, generation);
-    slots.update(tx, slot, generation, told ? after : WITHHELD, expires);
+    slots.update(tx, slot, generation, replicated ? after : LOCAL_ONLY, expires);
     if (value !== null) this.setValue(slot, value, valueAt);
-    if (told) this.record(at, slot);
+    if (replicated) this.record(at, slot);
     this.halfOpen.moved(slot, before, after, generation, now);
     tx.commit();
     return true;
@@ -467,7 +467,7 @@ export class FlowTable implements StateObject {
   // ——— Replication ———
 
   apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
-    if (op !== FLOW_PUT || length !== this.recordWords || !isLife(words, at + this.keyWords, now)) {
+    if (op !== FLOW_PUT || length !== this.recordWords || !isStatus(words, at + this.keyWords, now)) {
       this.count(COUNTS.at.malformed);
       return Applied.MALFORMED;
     }
@@ -489,17 +489,17 @@ export class FlowTable implements StateObject {
   /** Whether the quota has room for a record's entry, if it is half-open. Evicts to make room. */
   private hasRoomFor(hash: number, words: Int32Array, at: number, now: number): boolean {
     const { slots, halfOpen } = this;
-    if (!slots.isHalfOpenRank(words[at + this.keyWords + LIFE.at.rank]) || halfOpen.hasRoom()) return true;
+    if (!slots.isHalfOpenRank(words[at + this.keyWords + STATUS.at.rank]) || halfOpen.hasRoom()) return true;
     return slots.find(hash, words, at) !== NONE || this.evict(hash, now);
   }
 
   private tryApply(hash: number, words: Int32Array, at: number, now: number): Applied | typeof CONTENDED {
     const { slots, tx, keyWords, joined } = this;
-    const expires = words[at + keyWords + LIFE.at.expires];
+    const expires = words[at + keyWords + STATUS.at.expires];
     tx.begin();
     const slot = slots.acquire(tx, hash, words, at, now);
     // The record's origin does not know a local-only entry, so the record replaces it.
-    const known = slot >= 0 && slots.holds(slot, words, at) && slots.isTold(slot);
+    const known = slot >= 0 && slots.holds(slot, words, at) && slots.isReplicated(slot);
     const forgotten = expires + REMEMBERED_S <= now;
     if (slot === CONTENDED || (!known && (forgotten || slot === NONE))) {
       tx.abort();
@@ -529,11 +529,11 @@ export class FlowTable implements StateObject {
       hash,
       joined,
       0,
-      joined[keyWords + LIFE.at.generation],
-      joined[keyWords + LIFE.at.rank],
-      joined[keyWords + LIFE.at.expires],
+      joined[keyWords + STATUS.at.generation],
+      joined[keyWords + STATUS.at.rank],
+      joined[keyWords + STATUS.at.expires],
       joined,
-      keyWords + LIFE.words,
+      keyWords + STATUS.words,
       now,
     );
     tx.commit();
@@ -564,7 +564,7 @@ export class FlowTable implements StateObject {
     const shape = { keyWords: this.keyWords, valueWords: this.valueWords, capacity: capacityAt(source, this.capacity) };
     let changed = 0;
     for (const record of flowRecords(from.i32(), COUNTS.words, shape)) {
-      const lost = this.slots.isHalfOpenRank(record[this.keyWords + LIFE.at.rank]) ? undefined : source;
+      const lost = this.slots.isHalfOpenRank(record[this.keyWords + STATUS.at.rank]) ? undefined : source;
       changed += merged(this.apply(FLOW_PUT, record, 0, this.recordWords, 0, now), this.id, lost);
     }
     return changed;

@@ -11,22 +11,22 @@
 
 import type { Region } from '../../region.js';
 import { BYTES_PER_LINE } from '../../struct.js';
-import { Told, toldBytes } from '../core/replicated-amounts.js';
+import { ReplicatedAmounts, replicatedBytes } from '../core/replicated-amounts.js';
 
-export function graphToldBytes(stripes: number): number {
-  return toldBytes(1) + stripes * BYTES_PER_LINE;
+export function graphReplicatedBytes(stripes: number): number {
+  return replicatedBytes(1) + stripes * BYTES_PER_LINE;
 }
 
-export class GraphTold {
-  private readonly told: Told;
+export class GraphReplicated {
+  private readonly replicated: ReplicatedAmounts;
   private readonly added: Float64Array;
   /** Index in `added` of this worker. */
   private readonly own: number;
-  private mended = false;
+  private recovered = false;
 
   constructor(local: Region, stripes: number, writerId: number) {
-    this.told = new Told(local.part(0, toldBytes(1)), 1);
-    this.added = local.f64(toldBytes(1), (stripes * BYTES_PER_LINE) / 8);
+    this.replicated = new ReplicatedAmounts(local.part(0, replicatedBytes(1)), 1);
+    this.added = local.f64(replicatedBytes(1), (stripes * BYTES_PER_LINE) / 8);
     this.own = ((writerId - 1) * BYTES_PER_LINE) / 8;
   }
 
@@ -36,21 +36,23 @@ export class GraphTold {
   }
 
   /** The send thread calls this when a record contains `packets` packets for the first time. */
-  tell(packets: number): void {
-    if (!this.mended) {
-      this.mended = true;
-      this.told.takeBack(() => {});
+  advance(packets: number): void {
+    if (!this.recovered) {
+      this.recovered = true;
+      this.replicated.takeBack(() => {});
     }
-    if (packets > 0) this.told.tell(0, this.told.amount(0) + packets);
+    if (packets > 0) this.replicated.advance(0, this.replicated.amount(0) + packets);
   }
 
   settle(sequence: number): void {
-    this.told.settle(sequence);
+    this.replicated.settle(sequence);
   }
 
   errorBound(sequence: number): number {
     let added = 0;
     for (const packets of this.added) added += packets;
-    return Math.max(0, added - this.told.amount(0)) + this.told.volume - this.told.volumeUpTo(sequence);
+    return (
+      Math.max(0, added - this.replicated.amount(0)) + this.replicated.volume - this.replicated.volumeUpTo(sequence)
+    );
   }
 }

@@ -41,7 +41,7 @@ import { recoverTransaction, Transaction, tryAgain } from '../core/transaction.j
 import { CONTENDED, FlowSlots, flowSlotsWords, WINDOW } from '../table/table-slots.js';
 import { GraphNodes, graphNodesWords } from './graph-nodes.js';
 import { GRAPH_EDGE, increase, isEdge, joinEdge, number53, GRAPH_RECORD as RECORD } from './graph-record.js';
-import { GraphTold, graphToldBytes } from './graph-replicated.js';
+import { GraphReplicated, graphReplicatedBytes } from './graph-replicated.js';
 
 interface GraphOptions {
   /** Maximum number of edges. An edge that several members see counts once for each. */
@@ -72,9 +72,9 @@ const COUNTS = struct({
 const KEY = struct({ from: 1, to: 1, origin: 1 });
 const VALUE = struct({ packets: 2, bytes: 2 });
 /** After the value, the replicated packets: see graph-replicated.ts. */
-const TOLD = struct({ counts: VALUE.words, generation: 1, packets: 2 });
+const REPLICATED = struct({ counts: VALUE.words, generation: 1, packets: 2 });
 /** The layout that `FlowSlots.read` writes. */
-const ENTRY = struct({ generation: 1, expires: 1, rank: 1, key: KEY.words, value: TOLD.words });
+const ENTRY = struct({ generation: 1, expires: 1, rank: 1, key: KEY.words, value: REPLICATED.words });
 
 const MEMBERS_MAX = 32;
 /** No correct record has an expiry further ahead than the timeout plus this (a day). */
@@ -105,13 +105,13 @@ export function graph({
     bytes: (COUNTS.words + words) * BYTES_PER_WORD,
     withShape: (theirs) =>
       graph({ ...options, edges: capacityOf(theirs, 'edges'), nodes: capacityOf(theirs, 'nodes') }),
-    localBytes: graphToldBytes,
+    localBytes: graphReplicatedBytes,
     open: (context) => new TrafficGraph(context, options),
   };
 }
 
 function edgeShape({ edges }: Pick<GraphOptions, 'edges'>) {
-  return { capacity: edges, keyWords: KEY.words, valueWords: TOLD.words };
+  return { capacity: edges, keyWords: KEY.words, valueWords: REPLICATED.words };
 }
 
 export class TrafficGraph implements StateObject {
@@ -128,7 +128,7 @@ export class TrafficGraph implements StateObject {
   private readonly words: Int32Array;
   private readonly edges: FlowSlots;
   private readonly nodes: GraphNodes;
-  private readonly told: GraphTold;
+  private readonly replicated: GraphReplicated;
   private readonly transaction: Transaction | null;
   private sweepCursor = 0;
   /**
@@ -148,7 +148,7 @@ export class TrafficGraph implements StateObject {
     if (local === undefined) throw new Error(`state object ${id}: a graph needs memory of this instance's own`);
     this.id = id;
     this.options = options;
-    this.told = new GraphTold(local, stripes, writer?.log ? writer.id : 1);
+    this.replicated = new GraphReplicated(local, stripes, writer?.log ? writer.id : 1);
     this.self = memberIndex;
     this.words = region.i32();
     this.edges = new FlowSlots(this.words, COUNTS.words, edgeShape(options), secret);
@@ -290,7 +290,7 @@ export class TrafficGraph implements StateObject {
     } else this.store(slot);
     const record = tx.record;
     for (let i = 0; i < RECORD.words; i++) record[at + i] = state[i];
-    this.told.add(packets);
+    this.replicated.add(packets);
     tx.commit();
     if (!known) this.sweep(now, SWEEP_SLOTS);
     return DONE;
@@ -355,7 +355,7 @@ export class TrafficGraph implements StateObject {
     }
     edges.vacate(tx, slot);
     for (let i = 0; i < VALUE.words; i++) tx.set(edges.wordOf(slot, i), state[RECORD.at.packets + i]);
-    tx.set(edges.wordOf(slot, TOLD.at.generation), 0);
+    tx.set(edges.wordOf(slot, REPLICATED.at.generation), 0);
     edges.put(tx, slot, hash, key, 0, state[RECORD.at.generation], 0, state[RECORD.at.expires]);
     this.count(COUNTS.at.edgesInserted);
     if (made > 0) Atomics.add(this.words, COUNTS.at.nodesInserted, made);
@@ -475,30 +475,30 @@ export class TrafficGraph implements StateObject {
   }
 
   /** Notes how much of one of our records is new. Does not change the record. */
-  tell(op: number, words: Int32Array, at: number): boolean {
+  fillIn(op: number, words: Int32Array, at: number): boolean {
     if (op !== GRAPH_EDGE) return true;
     const { edges, words: ours } = this;
     const slot = edges.find(this.name(words[at + RECORD.at.from], words[at + RECORD.at.to], this.self), this.key, 0);
     if (slot === NONE) return true; // already forgotten: the bound stays too large
     const generation = words[at + RECORD.at.generation];
     const packets = number53(words, at + RECORD.at.packets);
-    const toldAt = edges.wordOf(slot, TOLD.at.packets);
-    const before = edges.value(slot, TOLD.at.generation) === generation ? number53(ours, toldAt) : 0;
+    const replicatedAt = edges.wordOf(slot, REPLICATED.at.packets);
+    const before = edges.value(slot, REPLICATED.at.generation) === generation ? number53(ours, replicatedAt) : 0;
     if (packets <= before) return true;
-    ours[toldAt] = packets | 0;
-    ours[toldAt + 1] = (packets / 2 ** 32) | 0;
-    ours[edges.wordOf(slot, TOLD.at.generation)] = generation;
-    this.told.tell(packets - before);
+    ours[replicatedAt] = packets | 0;
+    ours[replicatedAt + 1] = (packets / 2 ** 32) | 0;
+    ours[edges.wordOf(slot, REPLICATED.at.generation)] = generation;
+    this.replicated.advance(packets - before);
     return true;
   }
 
   settle(sequence: number): void {
-    this.told.settle(sequence);
+    this.replicated.settle(sequence);
   }
 
   /** The bound is in packets. */
   errorBound(sequence: number): number {
-    return this.told.errorBound(sequence);
+    return this.replicated.errorBound(sequence);
   }
 
   coalesceKey(_op: number, words: Int32Array, at: number): number {

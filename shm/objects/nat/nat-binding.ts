@@ -31,7 +31,7 @@ import type { Answers } from '../table/answers.js';
 import { halfOpenLimits } from '../table/half-open.js';
 import { HeldEntries, heldEntriesBytes, workerOf } from '../table/held-entries.js';
 import { coversPacket, idleExpiry } from '../table/idle-expiry.js';
-import { CONTENDED, type FlowSlots, WITHHELD } from '../table/table-slots.js';
+import { CONTENDED, type FlowSlots, LOCAL_ONLY } from '../table/table-slots.js';
 import { barAddresses, createAllocator, createLeases } from './nat-allocation.js';
 import { type NatEntry, natDigest, natEntries, natFigures } from './nat-entries.js';
 import { createInboundLookup, createOutboundLookup, type InboundLookup, type OutboundLookup } from './nat-lookup.js';
@@ -316,12 +316,12 @@ export class NatBinding implements StateObject {
   add(hash: number, address: number, portAndProtocol: number, now: number, expires: number): number {
     this.refusal = Refusal.NONE;
     if (protocolIndex(portAndProtocol >>> 16) === NONE) return this.refuse(Refusal.UNSUPPORTED);
-    let told = this.tables.halfOpen.mayTell(now, false);
+    let replicated = this.tables.halfOpen.mayReplicate(now, false);
     for (let tries = 1; ; tries++) {
       this.tables.key[0] = address;
       this.tables.key[1] = portAndProtocol;
-      const slot = this.tryAdd(hash, now, expires, told);
-      if (slot === KNOWN_TO_OTHERS) told = true;
+      const slot = this.tryAdd(hash, now, expires, replicated);
+      if (slot === KNOWN_TO_OTHERS) replicated = true;
       else if (slot !== CONTENDED) return slot;
       else if (!tryAgain(tries, false)) return this.refuse(Refusal.CONTENDED);
     }
@@ -351,10 +351,10 @@ export class NatBinding implements StateObject {
     const flows = this.flows;
     const standing = flows.standing(slot);
     const covered = coversPacket(flows.expires(slot), now, timeout);
-    if (standing < WITHHELD)
+    if (standing < LOCAL_ONLY)
       return (rank <= standing && covered) || this.change(slot, rank, now, timeout, keeps, false, true);
-    const told = rank !== Rank.NEW || this.tables.halfOpen.mayTell(now, true);
-    return (!told && covered) || this.change(slot, rank, now, timeout, keeps, false, told);
+    const replicated = rank !== Rank.NEW || this.tables.halfOpen.mayReplicate(now, true);
+    return (!replicated && covered) || this.change(slot, rank, now, timeout, keeps, false, replicated);
   }
 
   /**
@@ -368,14 +368,16 @@ export class NatBinding implements StateObject {
 
   /** Replicates that a half-open binding was answered, within the budget. */
   replicateAnswer(slot: number, now: number): void {
-    if (this.tables.halfOpen.mayTell(now, true)) this.prolong(slot, Rank.ANSWERED, now, 0);
+    if (this.tables.halfOpen.mayReplicate(now, true)) this.prolong(slot, Rank.ANSWERED, now, 0);
   }
 
   /**
    * Replicates a half-open binding once more, within the budget. Peers may have had no room for it.
    */
-  tellAgain(slot: number, now: number, timeout: number): boolean {
-    return this.tables.halfOpen.mayTell(now, true) && this.change(slot, Rank.NEW, now, timeout, false, false, true);
+  replicateAgain(slot: number, now: number, timeout: number): boolean {
+    return (
+      this.tables.halfOpen.mayReplicate(now, true) && this.change(slot, Rank.NEW, now, timeout, false, false, true)
+    );
   }
 
   /**
@@ -385,8 +387,8 @@ export class NatBinding implements StateObject {
    * generation would carry the expiry with it, and a host inside could keep a binding for ever.
    */
   renew(slot: number, now: number, timeout: number): boolean {
-    const told = this.flows.isTold(slot) || this.tables.halfOpen.mayTell(now, true);
-    return this.change(slot, Rank.NEW, now, timeout, false, true, told);
+    const replicated = this.flows.isReplicated(slot) || this.tables.halfOpen.mayReplicate(now, true);
+    return this.change(slot, Rank.NEW, now, timeout, false, true, replicated);
   }
 
   /**
@@ -398,17 +400,17 @@ export class NatBinding implements StateObject {
   }
 
   /** Starts an operation, with room for its record if it is replicated. `NONE`: the log is full. */
-  private begin(told: boolean): number {
+  private begin(replicated: boolean): number {
     const { tx } = this.tables;
-    if (told) return tx.beginLogged(NAT_BIND, NAT_RECORD_WORDS);
+    if (replicated) return tx.beginLogged(NAT_BIND, NAT_RECORD_WORDS);
     tx.begin();
     return 0;
   }
 
-  private tryAdd(hash: number, now: number, expires: number, told: boolean): number {
+  private tryAdd(hash: number, now: number, expires: number, replicated: boolean): number {
     const { flows, claims, tables } = this;
     const { key, record, tx } = tables;
-    const at = this.begin(told);
+    const at = this.begin(replicated);
     if (at === NONE) return this.refuse(Refusal.LOG_FULL);
     const slot = flows.acquire(tx, hash, key, 0, now);
     if (slot < 0) {
@@ -420,7 +422,7 @@ export class NatBinding implements StateObject {
       tx.abort();
       return slot;
     }
-    if (!told && known && flows.isTold(slot)) {
+    if (!replicated && known && flows.isReplicated(slot)) {
       tx.abort();
       return KNOWN_TO_OTHERS;
     }
@@ -456,13 +458,13 @@ export class NatBinding implements StateObject {
       return this.room.make(EVICTED_FOR_PORTS, now) > 0 ? CONTENDED : this.refuse(Refusal.EXHAUSTED);
     }
     this.held.begin(slot, record.generation, tx.logEnd);
-    if (told) {
+    if (replicated) {
       this.claim(slot, now);
       tables.write(slot, hash, known, now, record.rank, true);
       tables.storeRecord(tx.record, at);
     } else {
       claims.setOwner(tx, record.place, slot);
-      tables.write(slot, hash, known, now, WITHHELD, true);
+      tables.write(slot, hash, known, now, LOCAL_ONLY, true);
     }
     tx.commit();
     tables.sweep(now, SWEEP_SLOTS, false);
@@ -521,11 +523,11 @@ export class NatBinding implements StateObject {
     timeout: number,
     keeps: boolean,
     renew: boolean,
-    told: boolean,
+    replicated: boolean,
   ): boolean {
     const { flows, tables } = this;
     const { record, tx } = tables;
-    const at = this.begin(told);
+    const at = this.begin(replicated);
     if (at === NONE) {
       tables.count('logFull');
       return false;
@@ -533,7 +535,7 @@ export class NatBinding implements StateObject {
     // Try once: the next packet of the flow tries again.
     const locked = tx.lock(flows.lockOf(slot)) && tables.lockBound(slot);
     const isAlive = flows.isUsed(slot) && flows.value(slot, DEAD) === 0 && flows.expires(slot) > now;
-    if (!locked || !isAlive || (!told && flows.isTold(slot))) {
+    if (!locked || !isAlive || (!replicated && flows.isReplicated(slot))) {
       tx.abort();
       if (!locked) tables.count('contended');
       return false;
@@ -552,8 +554,8 @@ export class NatBinding implements StateObject {
     record.generation = generation;
     const floor = grown && !keeps ? generation : flows.expires(slot);
     record.expires = Math.max(idleExpiry(now, timeout), floor);
-    flows.update(tx, slot, record.generation, told ? record.rank : WITHHELD, record.expires);
-    if (told) {
+    flows.update(tx, slot, record.generation, replicated ? record.rank : LOCAL_ONLY, record.expires);
+    if (replicated) {
       this.claim(slot, now);
       tables.storeRecord(tx.record, at);
     }
@@ -571,7 +573,7 @@ export class NatBinding implements StateObject {
       for (let tries = 1; ; tries++) {
         record.load(words, at);
         if (!tables.findPlace()) return Applied.FULL;
-        if (!tables.isHonest(now)) break;
+        if (!tables.isPlausible(now)) break;
         key[0] = record.address;
         key[1] = record.portAndProtocol;
         const applied = tables.tryApply(this.hash(key[0], key[1]), now);

@@ -89,7 +89,13 @@ export function natDigest(tables: NatTables, now: number, evictable: boolean): s
   const content = new Int32Array(ENTRY_WORDS + 1);
   const read = content.subarray(0, ENTRY_WORDS);
   for (let slot = 0; slot < flows.slots; slot++) {
-    if (!flows.isUsed(slot) || !flows.isTold(slot) || !flows.read(slot, read, 0) || read[1] <= now || read[6] !== 0)
+    if (
+      !flows.isUsed(slot) ||
+      !flows.isReplicated(slot) ||
+      !flows.read(slot, read, 0) ||
+      read[1] <= now ||
+      read[6] !== 0
+    )
       continue;
     if (!evictable && flows.isHalfOpenRank(read[2])) continue;
     // A member that lacks the address cannot have the binding.

@@ -85,7 +85,8 @@ export class NatMerge {
     const { theirs, entry } = this;
     const { record } = this.ours;
     for (let slot = 0; slot < theirs.flows.slots; slot++) {
-      if (!theirs.flows.isUsed(slot) || !theirs.flows.isTold(slot) || !theirs.flows.read(slot, entry, 0)) continue;
+      if (!theirs.flows.isUsed(slot) || !theirs.flows.isReplicated(slot) || !theirs.flows.read(slot, entry, 0))
+        continue;
       if ((entry[6] !== 0) !== dead) continue;
       [record.generation, record.expires, record.rank, record.address, record.portAndProtocol, record.place] = entry;
       const { place, address, portAndProtocol } = record;
@@ -123,7 +124,7 @@ export class NatMerge {
   private join(withClaim: boolean): void {
     const { ours, now } = this;
     const { record, key } = ours;
-    if (!ours.isHonest(now)) {
+    if (!ours.isPlausible(now)) {
       ours.count('malformed');
       return;
     }

@@ -172,7 +172,7 @@ export class NatSessions extends TcpFlowTable {
 
   /** Replicates that a half-open session was answered, within the budget. */
   replicateAnswer(slot: number, now: number): void {
-    if (this.halfOpen.mayTell(now, true)) this.prolong(slot, ANSWERED, now, 0);
+    if (this.halfOpen.mayReplicate(now, true)) this.prolong(slot, ANSWERED, now, 0);
   }
 
   /** IP protocol of a slot's session. */

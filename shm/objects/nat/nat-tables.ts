@@ -86,8 +86,8 @@ import {
   FlowSlots,
   flowSlotCount,
   flowSlotsWords,
+  LOCAL_ONLY,
   MAX_RANK,
-  WITHHELD,
 } from '../table/table-slots.js';
 import { MOVES_BYTES, Moves } from './nat-moves.js';
 import { NatRecord } from './nat-record.js';
@@ -442,7 +442,7 @@ export class NatTables {
 
   /**
    * Writes the record's flow into its locked slot, after its claim. `known`: the slot already has
-   * this key. `standing`: the record's rank, or `WITHHELD` for a local-only binding, which has no
+   * this key. `standing`: the record's rank, or `LOCAL_ONLY` for a local-only binding, which has no
    * claim. `isNew`: the binding is made at this instance, now.
    */
   write(
@@ -454,7 +454,7 @@ export class NatTables {
     isNew = false,
   ): void {
     const { flows, claims, key, record, tx } = this;
-    const dead = standing === WITHHELD || claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
+    const dead = standing === LOCAL_ONLY || claims.isOwnedBy(record.place, key[0], key[1]) ? 0 : 1;
     this.halfOpen.moved(
       slot,
       flows.isUsed(slot) ? flows.rank(slot) : NONE,
@@ -513,7 +513,7 @@ export class NatTables {
   }
 
   /** Whether the record's words are all in range. */
-  isHonest(now: number): boolean {
+  isPlausible(now: number): boolean {
     const { place, portAndProtocol, generation, claimGeneration, rank, expires } = this.record;
     return (
       protocolIndex(portAndProtocol >>> 16) !== NONE &&
@@ -545,7 +545,7 @@ export class NatTables {
     const slot = flows.acquire(tx, hash, key, 0, now);
     const held = slot >= 0 && flows.holds(slot, key, 0);
     // The record's origin does not know a local-only binding, so the record replaces it.
-    const known = held && flows.isTold(slot);
+    const known = held && flows.isReplicated(slot);
     // A flow that would be forgotten at once needs no slot. Neither does one that is over, if no
     // slot is available. Its claim still counts.
     const flowless = !known && record.expires + (slot === NONE ? CLOCK_SKEW_GUARD_S : REMEMBERED_S) <= now;

@@ -130,7 +130,7 @@ abstract class Registers implements StateObject {
   }
 
   /** Whether a correct member can have written this stamp by `nowMs`. */
-  protected abstract isHonest(stamp: number, member: number, nowMs: number): boolean;
+  protected abstract isPlausible(stamp: number, member: number, nowMs: number): boolean;
 
   private place(register: number): number {
     return COUNTS.words + register * this.stride;
@@ -220,17 +220,17 @@ abstract class Registers implements StateObject {
 
   apply(op: number, words: Int32Array, at: number, length: number, _origin: number, now: number): Applied {
     const register = words[at + RECORD.at.register];
-    const honest = op === REGISTER_SET && length === this.recordWords && register >>> 0 < this.length;
-    if (!honest || !this.isHonestAt(words, at + RECORD.at.low, now)) {
+    const plausible = op === REGISTER_SET && length === this.recordWords && register >>> 0 < this.length;
+    if (!plausible || !this.isPlausibleAt(words, at + RECORD.at.low, now)) {
       this.count(COUNTS.at.malformed);
       return Applied.MALFORMED;
     }
     return this.joinForeign(register, words, at + RECORD.at.low);
   }
 
-  private isHonestAt(words: Int32Array, at: number, now: number): boolean {
+  private isPlausibleAt(words: Int32Array, at: number, now: number): boolean {
     const stamp = stampAt(words, at);
-    return words[at + 1] >>> 0 <= HIGH_MAX && stamp > 0 && this.isHonest(stamp, words[at + 2], unixMs(now));
+    return words[at + 1] >>> 0 <= HIGH_MAX && stamp > 0 && this.isPlausible(stamp, words[at + 2], unixMs(now));
   }
 
   private joinForeign(register: number, from: Int32Array, at: number): Applied {
@@ -269,7 +269,7 @@ abstract class Registers implements StateObject {
       const place = this.place(register);
       const at = this.copyOf(place, theirs[place], 0);
       if (stampAt(theirs, at) === 0) continue;
-      if (!this.isHonestAt(theirs, at, now)) this.count(COUNTS.at.malformed);
+      if (!this.isPlausibleAt(theirs, at, now)) this.count(COUNTS.at.malformed);
       else changed += merged(this.joinForeign(register, theirs, at), this.id);
     }
     return changed;
@@ -341,7 +341,7 @@ export class LastWriter extends Registers {
     return this.load(i, out, at);
   }
 
-  protected override isHonest(stamp: number, member: number, nowMs: number): boolean {
+  protected override isPlausible(stamp: number, member: number, nowMs: number): boolean {
     return member >= 0 && stamp - (nowMs - EPOCH_MS) <= FUTURE_MS_MAX;
   }
 }
@@ -383,7 +383,7 @@ export class Extreme extends Registers {
     return this.load(i, NOTHING, 0) ? this.sign * (this.stamps[LOADED] - BIAS) + 0 : Number.NaN;
   }
 
-  protected override isHonest(_stamp: number, member: number): boolean {
+  protected override isPlausible(_stamp: number, member: number): boolean {
     return member === 0;
   }
 }

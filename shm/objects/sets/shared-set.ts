@@ -313,7 +313,7 @@ export class SharedSet implements StateObject {
   apply(op: number, words: Int32Array, at: number, length: number, origin: number, now: number): Applied {
     const { keyWords } = this.shape;
     const tail = at + keyWords;
-    if (!this.takeDots(op, words, tail, length - keyWords, origin) || !this.isHonest(now)) {
+    if (!this.takeDots(op, words, tail, length - keyWords, origin) || !this.isPlausible(now)) {
       this.count(COUNTS.at.malformed);
       return Applied.MALFORMED;
     }
@@ -340,7 +340,7 @@ export class SharedSet implements StateObject {
   }
 
   /** Whether `dots` can be those of a correct member's element. */
-  private isHonest(now: number): boolean {
+  private isPlausible(now: number): boolean {
     const { dots } = this;
     let any = false;
     for (let i = 0; i < dots.length; i += 2) {
@@ -414,7 +414,7 @@ export class SharedSet implements StateObject {
     for (let slot = 0; slot < theirs.slots; slot++) {
       if (!theirs.isUsed(slot) || !theirs.read(slot, entry, 0)) continue;
       this.dots.set(entry.subarray(key + this.shape.keyWords));
-      if (!this.isHonest(now)) {
+      if (!this.isPlausible(now)) {
         this.count(COUNTS.at.malformed);
         continue;
       }

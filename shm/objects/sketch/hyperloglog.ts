@@ -198,9 +198,9 @@ export class HyperLogLog implements StateObject {
   recover(_writerId: number, journal: Journal, logPosition: number): number {
     if (journal.state === JournalState.EMPTY || journal.objectId !== this.id) return 0;
     const stands = journal.wordCount === 1 && logPosition !== journal.position;
-    const mended = stands && this.raise(journal.wordAt(0), journal.oldAt(0)) ? 1 : 0;
+    const recovered = stands && this.raise(journal.wordAt(0), journal.oldAt(0)) ? 1 : 0;
     journal.close();
-    return mended;
+    return recovered;
   }
 
   digest(): string {

@@ -65,7 +65,7 @@ export const KEYED_RAISE = 1;
 const NOTED_MAX = 4;
 const RECORD_ITEMS = QUIET_MAX + NOTED_MAX;
 const LOCK_BUSY = -2;
-const { tags: TAGS, epochs: EPOCHS, weights: WEIGHTS, told: TOLD } = SET.at;
+const { tags: TAGS, epochs: EPOCHS, weights: WEIGHTS, replicated: REPLICATED } = SET.at;
 const SET_WORDS = SET.words;
 const EPOCH_MAX = 0x7fff_ffff;
 
@@ -254,14 +254,14 @@ export class KeyedHyperLogLogs implements StateObject {
     const { words, tx, items, notedCount } = this;
     const { quiet } = this.shape;
     const known = this.find(hash, key, at);
-    const isTold = known !== NONE && words[this.toldWord(known)] !== 0 && this.isLive(known, epoch);
+    const isReplicated = known !== NONE && words[this.replicatedWord(known)] !== 0 && this.isLive(known, epoch);
     // A quiet key adds its items to its first record. They are read again under the lock.
     const weight = known === NONE ? 0 : this.weight(known) + notedCount;
-    const told = isTold || (known !== NONE && weight > quiet && this.mayPromote(now));
+    const replicated = isReplicated || (known !== NONE && weight > quiet && this.mayPromote(now));
     // A key that may not be replicated yet takes no more items than its first record can hold.
-    if (!told && weight > QUIET_MAX) return known;
-    const brought = told && !isTold ? this.itemsOf(known, epoch, items) : 0;
-    const record = this.begin(told, brought + notedCount);
+    if (!replicated && weight > QUIET_MAX) return known;
+    const brought = replicated && !isReplicated ? this.itemsOf(known, epoch, items) : 0;
+    const record = this.begin(replicated, brought + notedCount);
     if (record === NONE) return this.refuse(COUNTS.at.logFull);
     if (!tx.lock(this.lockWord(hash))) {
       tx.abort();
@@ -269,7 +269,8 @@ export class KeyedHyperLogLogs implements StateObject {
     }
     const slot = this.find(hash, key, at);
     const stands =
-      slot === known && (slot === NONE || isTold === (words[this.toldWord(slot)] !== 0 && this.isLive(slot, epoch)));
+      slot === known &&
+      (slot === NONE || isReplicated === (words[this.replicatedWord(slot)] !== 0 && this.isLive(slot, epoch)));
     if (!stands || (brought > 0 && brought !== this.itemsOf(slot, epoch, items))) {
       tx.abort();
       return LOCK_BUSY; // another thread has changed it meanwhile
@@ -281,18 +282,18 @@ export class KeyedHyperLogLogs implements StateObject {
     }
     for (let n = 0; n < notedCount; n++) items[brought + n] = this.noted[n];
     if (slot === NONE) this.occupy(place, hash, key, at);
-    else if (!isTold && words[this.epochWord(slot, epoch)] !== epoch) this.empty(slot);
+    else if (!isReplicated && words[this.epochWord(slot, epoch)] !== epoch) this.empty(slot);
     this.join(place, epoch, items, 0, brought + notedCount);
-    if (told) {
-      tx.set(this.toldWord(place), 1);
+    if (replicated) {
+      tx.set(this.replicatedWord(place), 1);
       this.write(record, key, at, epoch, items, brought + notedCount);
     }
     tx.commit();
     return place;
   }
 
-  private begin(told: boolean, items: number): number {
-    if (told) return this.tx.beginLogged(KEYED_RAISE, this.shape.keyWords + 1 + items);
+  private begin(replicated: boolean, items: number): number {
+    if (replicated) return this.tx.beginLogged(KEYED_RAISE, this.shape.keyWords + 1 + items);
     this.tx.begin();
     return 0;
   }
@@ -342,7 +343,7 @@ export class KeyedHyperLogLogs implements StateObject {
     for (let slot = first; slot < first + WAYS; slot++) {
       if (words[this.tagWord(slot)] === 0 || !this.isLive(slot, epoch)) return slot;
       const weight = this.weight(slot);
-      if (words[this.toldWord(slot)] !== 0 || weight >= least) continue;
+      if (words[this.replicatedWord(slot)] !== 0 || weight >= least) continue;
       best = slot;
       least = weight;
     }
@@ -362,7 +363,7 @@ export class KeyedHyperLogLogs implements StateObject {
     const { tx } = this;
     for (let bank = 0; bank < BANKS; bank++) tx.set(this.epochWord(slot, bank), 0);
     tx.set(this.weightWord(slot), 0);
-    tx.set(this.toldWord(slot), 0);
+    tx.set(this.replicatedWord(slot), 0);
   }
 
   /** Joins items into the bank of their epoch. Returns whether a register was raised. */
@@ -452,7 +453,7 @@ export class KeyedHyperLogLogs implements StateObject {
       return Applied.FULL;
     }
     if (known === NONE) this.occupy(slot, hash, key, at);
-    else if (words[this.toldWord(slot)] === 0) this.empty(slot);
+    else if (words[this.replicatedWord(slot)] === 0) this.empty(slot);
     // A later epoch already uses the bank.
     if (words[this.epochWord(slot, epoch)] > epoch) {
       tx.abort();
@@ -463,7 +464,7 @@ export class KeyedHyperLogLogs implements StateObject {
       tx.abort();
       return Applied.UNCHANGED;
     }
-    tx.set(this.toldWord(slot), 1);
+    tx.set(this.replicatedWord(slot), 1);
     tx.commit();
     return Applied.CHANGED;
   }
@@ -495,7 +496,7 @@ export class KeyedHyperLogLogs implements StateObject {
     const epoch = this.epochAt(now);
     let changed = 0;
     for (let slot = 0; slot < theirs.slots; slot++) {
-      if (!theirs.read(slot, key, 0, now) || theirs.words[theirs.toldWord(slot)] === 0) continue;
+      if (!theirs.read(slot, key, 0, now) || theirs.words[theirs.replicatedWord(slot)] === 0) continue;
       for (const each of [epoch - 1, epoch, epoch + 1]) {
         const count = theirs.itemsOf(slot, each, items, items.length);
         if (count === 0 || !this.areItems(items, 0, count, each, now)) continue;
@@ -518,7 +519,7 @@ export class KeyedHyperLogLogs implements StateObject {
     const content = new Int32Array(keyWords + 1 + this.layout.bankWords);
     const epoch = this.epochAt(now);
     for (let slot = 0; slot < this.slots; slot++) {
-      if (!this.read(slot, content, 0, now) || this.words[this.toldWord(slot)] === 0) continue;
+      if (!this.read(slot, content, 0, now) || this.words[this.replicatedWord(slot)] === 0) continue;
       for (const each of [epoch - 1, epoch]) {
         if (this.words[this.epochWord(slot, each)] !== each) continue;
         content[keyWords] = each;
@@ -534,13 +535,13 @@ export class KeyedHyperLogLogs implements StateObject {
     const { words } = this;
     const epoch = this.epochAt(now);
     let keys = 0;
-    let told = 0;
+    let replicated = 0;
     for (let slot = 0; slot < this.slots; slot++) {
       if (words[this.tagWord(slot)] === 0 || !this.isLive(slot, epoch)) continue;
       keys++;
-      if (words[this.toldWord(slot)] !== 0) told++;
+      if (words[this.replicatedWord(slot)] !== 0) replicated++;
     }
-    return { capacity: this.slots, keys, told, ...figuresOf(words) };
+    return { capacity: this.slots, keys, replicated, ...figuresOf(words) };
   }
 
   // ——— The layout ———
@@ -570,8 +571,8 @@ export class KeyedHyperLogLogs implements StateObject {
     return this.layout.entriesAt + slot * this.layout.entryWords;
   }
 
-  private toldWord(slot: number): number {
-    return this.tagWord(slot) + TOLD - TAGS;
+  private replicatedWord(slot: number): number {
+    return this.tagWord(slot) + REPLICATED - TAGS;
   }
 
   /**

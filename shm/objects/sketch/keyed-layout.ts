@@ -84,7 +84,7 @@ export function check(shape: Shape): void {
  * three cache lines. The search for a slot for a new key reads all of these words. So they are not
  * in the entries, which lie far apart.
  */
-export const SET = struct({ lock: 1, tags: WAYS, epochs: BANKS * WAYS, weights: WAYS, told: WAYS, spare: 7 });
+export const SET = struct({ lock: 1, tags: WAYS, epochs: BANKS * WAYS, weights: WAYS, replicated: WAYS, spare: 7 });
 
 export function layoutOf({ capacity, keyWords, sketches, precision }: Shape) {
   const sketchWords = 2 ** precision / BYTES_PER_WORD;

@@ -18,11 +18,11 @@
  * nobody can choose which entry is evicted.
  *
  * **Budget of records.** Each thread replicates a limited number of new half-open entries per
- * second. The others are *local-only* (`WITHHELD`). A quarter of the budget is reserved for flows
+ * second. The others are *local-only* (`LOCAL_ONLY`). A quarter of the budget is reserved for flows
  * that send a second packet while local-only. So a client that tries again is replicated even
  * during a flood of new keys. A flow whose rank rises is always replicated, and its record is
  * complete. A peer's quota may have had no room for a replicated entry. If its packet comes again,
- * it is replicated again (`tellAgain`), from the same budget.
+ * it is replicated again (`replicateAgain`), from the same budget.
  *
  * **Convergence.** A local-only entry is not part of the replicated content. Digests and merges
  * leave it out. A peer's record of its key replaces it, whatever the two say. A key becomes
@@ -50,8 +50,8 @@ export interface HalfOpenOptions {
   readonly halfOpenRecords?: number;
 }
 
-export const HALF_OPEN_COUNTS = struct({ open: 1, evicted: 1, refused: 1, withheld: 1 });
-const { open: OPEN, evicted: EVICTED, refused: REFUSED, withheld: WITHHELD } = HALF_OPEN_COUNTS.at;
+export const HALF_OPEN_COUNTS = struct({ open: 1, evicted: 1, refused: 1, localOnly: 1 });
+const { open: OPEN, evicted: EVICTED, refused: REFUSED, localOnly: LOCAL_ONLY } = HALF_OPEN_COUNTS.at;
 
 /** Coarse seconds, so at least one real second, in which a new entry is not evicted. */
 export const YOUNG_S = 2;
@@ -183,13 +183,13 @@ export class HalfOpen {
    * Takes one record from the budget. False if the budget is spent: the entry stays local-only.
    * `again`: the entry is half-open here already, so the reserved part may be used.
    */
-  mayTell(now: number, again: boolean): boolean {
+  mayReplicate(now: number, again: boolean): boolean {
     if (now !== this.second) this.begin(now);
     if (this.left > (again ? 0 : this.share >> AGAIN_SHIFT)) {
       this.left--;
       return true;
     }
-    Atomics.add(this.words, this.at + WITHHELD, 1);
+    Atomics.add(this.words, this.at + LOCAL_ONLY, 1);
     return false;
   }
 
@@ -282,7 +282,7 @@ export class HalfOpen {
       half_open_quota: this.quota,
       half_open_evicted: words[at + EVICTED],
       half_open_refused: words[at + REFUSED],
-      half_open_withheld: words[at + WITHHELD],
+      half_open_local: words[at + LOCAL_ONLY],
     };
   }
 }

@@ -46,7 +46,7 @@
  * just before and still use the slot. So the slot keeps its words, and no other entry gets it until
  * the guard is over, as if the entry had expired then.
  *
- * **Local-only** (`WITHHELD`) is an entry of rank 0 that only this instance has: no record of it
+ * **Local-only** (`LOCAL_ONLY`) is an entry of rank 0 that only this instance has: no record of it
  * was replicated.
  *
  * **Reads take no lock.** A reader loads the lock word first and then the rest. A writer that gives
@@ -81,7 +81,7 @@ export const MAX_RANK = 0x7f;
  * Passed to `put` and `update` instead of a rank: the entry is local-only, of rank 0. Larger than
  * any rank.
  */
-export const WITHHELD = 0x80;
+export const LOCAL_ONLY = 0x80;
 export { WINDOW } from './slot-layout.js';
 
 /** `acquire` met a lock that was not released in time. */
@@ -253,14 +253,14 @@ export class FlowSlots {
     return this.words[this.base + (slot << this.shift) + RANK] & MAX_RANK;
   }
 
-  /** The rank, or `WITHHELD` for a local-only entry. */
+  /** The rank, or `LOCAL_ONLY` for a local-only entry. */
   standing(slot: number): number {
     return this.words[this.base + (slot << this.shift) + RANK] & 0xff;
   }
 
   /** Whether the entry is replicated, by this instance or by a peer. False: it is local-only. */
-  isTold(slot: number): boolean {
-    return this.standing(slot) < WITHHELD;
+  isReplicated(slot: number): boolean {
+    return this.standing(slot) < LOCAL_ONLY;
   }
 
   /** Whether the slot has a half-open entry, which may be evicted. */
@@ -422,7 +422,7 @@ export class FlowSlots {
 
   /**
    * Writes an entry into a locked slot that was hidden or vacated. Set the value words before,
-   * through `wordOf`. `standing`: the entry's rank, or `WITHHELD`.
+   * through `wordOf`. `standing`: the entry's rank, or `LOCAL_ONLY`.
    */
   put(
     tx: Transaction,

@@ -17,7 +17,7 @@ import { BusySite, member } from '../../workers/snapshot/busy-site.js';
 describe('an instance that lacks what nobody can send it any more', () => {
   it('takes a snapshot and joins it with what it has, for records skipped before it began to look, too', async () => {
     const members = [member(1, await freePort()), member(2, await freePort())];
-    const small = { members, cells: 20_000, unitLogBytes: 64 << 10, debtBytes: 0 };
+    const small = { members, cells: 20_000, unitLogBytes: 64 << 10, backlogBytes: 0 };
     const donor = await BusySite.create({ self: 1, ...small, workers: 1, packetsPerSecond: 20_000 });
     const late = await BusySite.create({ self: 2, ...small, workers: 1 });
     const { instance } = late;

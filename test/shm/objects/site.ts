@@ -99,9 +99,9 @@ export class Site<T extends StateObject> {
         this.stage.add(ring.op, ring.words, ring.at, ring.length);
     const words = new Int32Array(8);
     while (this.hasRoom) {
-      const untold = this.sender.nextUntold?.(words, 0) ?? NONE;
-      if (untold === NONE) break;
-      this.stage.add(untold & 0xff, words, 0, untold >>> 8);
+      const unreplicated = this.sender.nextUnreplicated?.(words, 0) ?? NONE;
+      if (unreplicated === NONE) break;
+      this.stage.add(unreplicated & 0xff, words, 0, unreplicated >>> 8);
     }
   }
 

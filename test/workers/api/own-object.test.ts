@@ -19,14 +19,15 @@ const watch = defineMiddlebox({
   name: 'watch',
   help: 'Watches ports.',
   options: { inside: option.port('port inside') },
-  counters: { untold: 'packets whose port could not be told' },
+  counters: { unreplicated: 'packets whose port could not be told' },
   state: () => ({ ports: spans({ length: 2 }) }),
   open:
     ({ options: { inside }, state: { ports }, counters }) =>
     (batch) => {
       for (let i = 0; i < batch.count; i++) {
         if (batch.skips(i) || batch.port[i] !== inside) continue;
-        if (!ports.widen(batch.port[i], portNumber(destinationPort(batch.ports[i])))) batch.count1(counters.untold);
+        if (!ports.widen(batch.port[i], portNumber(destinationPort(batch.ports[i]))))
+          batch.count1(counters.unreplicated);
       }
     },
 });

@@ -91,7 +91,8 @@ describe('members that come and go as they like', () => {
     for (let seed = 1; seed <= 12; seed++) {
       const network = live(seed);
       const said = network.members.reduce(
-        (sum, { counts }) => sum + counts.value('state_lives_unrepaired') + counts.value('state_rx_records_skipped'),
+        (sum, { counts }) =>
+          sum + counts.value('state_incarnations_unrepaired') + counts.value('state_rx_records_skipped'),
         0,
       );
       let same = true;

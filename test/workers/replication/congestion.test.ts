@@ -31,7 +31,7 @@ class Feed {
   round(records: number, now: number): void {
     for (let i = 0; i < records; i++) this.waiting.push(Math.floor(this.random() * KEYS));
     const { sender } = this.member;
-    if (sender.hold(now) !== Reason.NONE || !sender.makeRoom()) return;
+    if (sender.throttle(now) !== Reason.NONE || !sender.makeRoom()) return;
     let taken = 0;
     for (let room = true; room && taken < this.waiting.length; taken++) {
       const key = this.waiting[taken];
@@ -79,9 +79,9 @@ function sumsOf(member: TestMember): [number, number][] {
 
 describe('a path that is congested', () => {
   for (const [name, bytesPerMs, queueMax, reason] of [
-    ['by a queue', 30, Number.POSITIVE_INFINITY, 'state_tx_holds_delay'],
+    ['by a queue', 30, Number.POSITIVE_INFINITY, 'state_tx_throttled_delay'],
     // Its queue is too short to be seen by the delay.
-    ['by loss', 100, 3000, 'state_tx_holds_loss'],
+    ['by loss', 100, 3000, 'state_tx_throttled_loss'],
   ] as const)
     it(`${name} has about one window in flight, and more is coalesced`, () => {
       const network = new Network({
@@ -119,7 +119,7 @@ describe('a path that is congested', () => {
       run(2000);
       const before = wide();
       assert.equal(here.sender.windowReason, Reason.NONE);
-      assert.equal(here.counts.value('state_tx_holds_delay') + here.counts.value('state_tx_holds_loss'), 0);
+      assert.equal(here.counts.value('state_tx_throttled_delay') + here.counts.value('state_tx_throttled_loss'), 0);
 
       link.bytesPerMs = bytesPerMs;
       link.queueMax = queueMax;
@@ -168,7 +168,7 @@ describe('a path that is congested', () => {
     }
     assert.ok(here.counts.value('state_tx_retransmissions') > 20);
     assert.ok(there.counts.value('state_rx_units_duplicate') > 20);
-    assert.equal(here.counts.value('state_tx_holds_loss'), 0);
+    assert.equal(here.counts.value('state_tx_throttled_loss'), 0);
   });
 
   it('is not taken for one that became longer while little was sent', () => {
@@ -184,7 +184,8 @@ describe('a path that is congested', () => {
     run(3000, () => 3);
     network.link = () => 70;
     run(4000, (i) => (i % 500 === 0 ? 1 : 0));
-    const holds = (): number => here.counts.value('state_tx_holds_delay') + here.counts.value('state_tx_holds_loss');
+    const holds = (): number =>
+      here.counts.value('state_tx_throttled_delay') + here.counts.value('state_tx_throttled_loss');
     const before = holds();
     run(150, (i) => (i < 10 ? 300 : 0));
     assert.equal(feed.backlog, 0);
@@ -277,7 +278,7 @@ describe('a bandwidth limit', () => {
       }
       assert.ok(most <= (bandwidth / 8) * (SPAN_MS / 1000), `${most} bytes in ${SPAN_MS} ms`);
       assert.ok(most > 0.5 * (bandwidth / 8) * (SPAN_MS / 1000), 'and it is used');
-      assert.ok(here.counts.value('state_tx_holds_bandwidth') > 0);
+      assert.ok(here.counts.value('state_tx_throttled_bandwidth') > 0);
       network.drop = null;
       assert.ok(
         network.runUntil(() => {
@@ -308,7 +309,7 @@ describe('a bandwidth limit', () => {
         pacing.data.send(memory, messageBytes(settings), 0, EVERYONE, 0, 0);
         assert.ok(++messages < 100);
       }
-      assert.ok(pacing.isHolding && pacing.readyAt > now);
+      assert.ok(pacing.isThrottling && pacing.readyAt > now);
       if (now % 100 !== 0) continue;
       assert.notEqual(pacing.urgent.claim(), null);
       pacing.urgent.send(memory, 200, 0, EVERYONE, 0, 0);

@@ -5,7 +5,7 @@
 
 import { strict as assert } from 'node:assert';
 import { AckBoard } from '../../../shm/ack-board.js';
-import { LifeRecord } from '../../../shm/board-records.js';
+import { SlotIncarnations } from '../../../shm/board-records.js';
 import { recordHeader } from '../../../shm/log.js';
 import { MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
 import { Datagram, MessageWriter } from '../../../workers/replication/wire/message.js';
@@ -28,9 +28,9 @@ function declareDead(network: Network, slot: number, role: SlotEntry['role'] = R
   }
 }
 
-function life(network: Network, at: number, slot: number): LifeRecord {
-  const record = new LifeRecord();
-  new AckBoard(network.members[at].board).readLife(slot, record);
+function life(network: Network, at: number, slot: number): SlotIncarnations {
+  const record = new SlotIncarnations();
+  new AckBoard(network.members[at].board).readIncarnations(slot, record);
   return record;
 }
 
@@ -97,7 +97,11 @@ describe('an origin that dies half-way through a multicast', () => {
           assertEqual(network, left);
           assert.deepEqual(noted(network, left[0])[0], had, 'all that any of them had, in any order');
           for (const at of left)
-            assert.equal(network.members[at].counts.value('state_lives_unrepaired'), 0, 'by repair, not by patience');
+            assert.equal(
+              network.members[at].counts.value('state_incarnations_unrepaired'),
+              0,
+              'by repair, not by patience',
+            );
         }
       });
 
@@ -192,7 +196,7 @@ describe('an origin that dies half-way through a multicast', () => {
     declareDead(network, ORIGIN);
     assert.ok(network.runUntil(() => [1, 2].every((at) => isClosed(network, at, ORIGIN)), 20_000));
     for (const at of [1, 2]) {
-      assert.equal(network.members[at].counts.value('state_lives_unrepaired'), 1);
+      assert.equal(network.members[at].counts.value('state_incarnations_unrepaired'), 1);
       assert.match(network.members[at].alarms.at(-1) ?? '', /m1 .*not the same everywhere/);
     }
   });
@@ -201,9 +205,9 @@ describe('an origin that dies half-way through a multicast', () => {
     const network = new Network({ seed: 10, members: 3 });
     network.run(500);
     const { board } = network.members[ORIGIN];
-    assert.equal(new AckBoard(board).isDisowned, false);
+    assert.equal(new AckBoard(board).isDeclaredDead, false);
     declareDead(network, ORIGIN, Role.MEMBER);
-    assert.ok(network.runUntil(() => new AckBoard(board).isDisowned, 2000));
+    assert.ok(network.runUntil(() => new AckBoard(board).isDeclaredDead, 2000));
     network.append(ORIGIN, 0, NOTE, 1);
     network.run(2000);
     for (const at of [1, 2]) assert.deepEqual(noted(network, at)[0], []);

@@ -71,8 +71,8 @@ class Load {
 
 /** A member's memory for units stays within what it was given. */
 function checkMemory({ sender, settings, objects }: TestMember): void {
-  assert.ok(sender.heldBytes <= settings.unitLogBytes * objects.length);
-  assert.ok(sender.debtBytes <= settings.debtBytes);
+  assert.ok(sender.keptBytes <= settings.unitLogBytes * objects.length);
+  assert.ok(sender.backlogBytes <= settings.backlogBytes);
 }
 
 function stateOf(member: TestMember, object: number, other: number): Attachment {
@@ -97,7 +97,7 @@ function settle(network: Network, load: Load): void {
   network.run(300);
   load.check();
   for (const member of network.members) {
-    assert.equal(member.sender.debtBytes, 0);
+    assert.equal(member.sender.backlogBytes, 0);
     assert.equal(member.counts.value('state_rx_records_skipped'), 0);
     assert.equal(member.counts.value('state_rx_units_overlap'), 0);
     for (const other of network.members)
@@ -155,7 +155,7 @@ describe('detached members', () => {
         for (const member of network.members) load.round(member.index, 20, 40);
         network.run(20);
       }
-      for (const { sender } of network.members) assert.equal(sender.owedMembers, 4, 'two members, two objects');
+      for (const { sender } of network.members) assert.equal(sender.backlogMembers, 4, 'two members, two objects');
       network.drop = null;
       settle(network, load);
     }
@@ -172,9 +172,9 @@ describe('detached members', () => {
     for (let i = 0; i < 2000; i++) {
       load.round(0, 0, 100);
       network.run(1);
-      if (here.sender.owedMembers > 0) most = Math.max(most, here.sender.debtBytes);
+      if (here.sender.backlogMembers > 0) most = Math.max(most, here.sender.backlogBytes);
     }
-    assert.ok(here.sender.owedMembers > 0);
+    assert.ok(here.sender.backlogMembers > 0);
     // For each object: what the log had when it was full, and one record a key.
     assert.ok(most < 2 * (2 * SMALL.unitLogBytes + (64 << 10)), `${most} bytes`);
     away.up = true;
@@ -221,7 +221,7 @@ describe('detached members', () => {
       if (from === 0) bytes[to] += message.length;
       return false;
     };
-    while (here.sender.owedMembers === 0) {
+    while (here.sender.backlogMembers === 0) {
       load.round(0, 200, 5);
       network.run(2);
     }
@@ -245,7 +245,7 @@ describe('detached members', () => {
       load.round(0, 200, 5);
       network.run(2);
     }
-    assert.equal(network.members[0].sender.owedMembers, 4);
+    assert.equal(network.members[0].sender.backlogMembers, 4);
     for (const member of network.members) member.up = true;
     settle(network, load);
   });
@@ -261,11 +261,11 @@ describe('detached members', () => {
       load.round(0, 40, 5);
       network.run(2);
     }
-    assert.ok(here.sender.owedMembers > 0);
+    assert.ok(here.sender.backlogMembers > 0);
     const again = network.restart(2);
     network.run(500);
-    assert.equal(here.sender.owedMembers, 0);
-    assert.equal(here.sender.debtBytes, 0);
+    assert.equal(here.sender.backlogMembers, 0);
+    assert.equal(here.sender.backlogBytes, 0);
     load.round(0, 1, 0);
     assert.ok(network.runUntil(() => network.settled, 10_000));
     assert.equal(again.objects[1].notes.get(0)?.at(-1), load.made[0][1] - 1);
@@ -397,7 +397,7 @@ describe('detached members', () => {
       return vector.contiguous;
     };
     assert.ok(network.runUntil(() => has() > through - 4000, 20_000));
-    assert.equal(stateOf(here, 0, 1), Attachment.OWED);
+    assert.equal(stateOf(here, 0, 1), Attachment.BACKLOG);
     // As earlier versions did with every snapshot that they joined with their state. A unit of the
     // backlog spans its end.
     load.round(0, 50, 0);
@@ -406,7 +406,7 @@ describe('detached members', () => {
     board.noteChange(0);
     away.startReceiver();
     assert.ok(network.runUntil(() => away.counts.value('state_rx_records_skipped') > 0, 30_000));
-    assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+    assert.equal(here.counts.value('state_tx_backlogs_lost'), 1);
     assert.match(here.alarms.at(-1) ?? '', /m2 needs a snapshot: the numbers that it took over/);
     load.round(0, 1, 0);
     assert.ok(network.runUntil(() => network.settled, 10_000));
@@ -427,7 +427,7 @@ describe('detached members', () => {
         load.round(0, 50, 0);
         network.run(2);
       }
-      assert.equal(stateOf(here, 0, 1), Attachment.OWED);
+      assert.equal(stateOf(here, 0, 1), Attachment.BACKLOG);
       away.up = true;
       const before = away.objects[0].applied;
       assert.ok(network.runUntil(() => away.objects[0].applied > before + 500, 20_000));
@@ -462,10 +462,10 @@ describe('detached members', () => {
         const before = away.objects[0].applied;
         assert.ok(network.runUntil(() => away.objects[0].applied > before + 2000, 20_000));
       }
-      assert.equal(stateOf(here, 0, 2), Attachment.OWED);
+      assert.equal(stateOf(here, 0, 2), Attachment.BACKLOG);
       here.startSender();
       assert.equal(stateOf(here, 0, 2), Attachment.ABSENT);
-      assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+      assert.equal(here.counts.value('state_tx_backlogs_lost'), 1);
       assert.match(here.alarms.at(-1) ?? '', /m3 needs a snapshot/);
       network.run(2000);
       const first = load.made[0][0];
@@ -482,12 +482,12 @@ describe('detached members', () => {
       );
       assert.equal(new Set(notes).size, notes.length, 'nothing twice');
       assert.ok(away.counts.value('state_rx_records_skipped') > 0);
-      assert.equal(here.sender.debtBytes, 0);
+      assert.equal(here.sender.backlogBytes, 0);
     }
   });
 
   it('whose debt outgrows its bound need a snapshot, and memory stays within it', () => {
-    for (const settings of [{ debtBytes: 300_000 }, { debtBytesEach: 100_000 }]) {
+    for (const settings of [{ backlogBytes: 300_000 }, { backlogBytesEach: 100_000 }]) {
       const network = newNetwork({ seed: 46, members: 3, deliveries: ['any-order'], settings });
       const load = new Load(network, 46);
       network.run(500);
@@ -499,9 +499,9 @@ describe('detached members', () => {
         network.run(2);
         checkMemory(here);
       }
-      assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+      assert.equal(here.counts.value('state_tx_backlogs_lost'), 1);
       assert.equal(stateOf(here, 0, 2), Attachment.ABSENT);
-      assert.equal(here.sender.debtBytes, 0);
+      assert.equal(here.sender.backlogBytes, 0);
       network.run(100);
       assert.equal(heard.objects[0].notes.get(0)?.length, load.made[0][0]);
       away.up = true;

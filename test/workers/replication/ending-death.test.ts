@@ -5,7 +5,7 @@
 
 import { strict as assert } from 'node:assert';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
-import { LifeRecord } from '../../../shm/board-records.js';
+import { SlotIncarnations } from '../../../shm/board-records.js';
 import { MemberTable, MemberTableWriter, Role } from '../../../shm/members.js';
 import { createForeignLogs } from '../../../workers/replication/units/foreign-log.js';
 import { Fuse } from '../../sim/deaths.js';
@@ -28,9 +28,9 @@ function declareDead(network: Network): void {
   }
 }
 
-function lifeAt(network: Network, index: number): LifeRecord {
-  const life = new LifeRecord();
-  new AckBoard(network.members[index].board).readLife(ORIGIN, life);
+function lifeAt(network: Network, index: number): SlotIncarnations {
+  const life = new SlotIncarnations();
+  new AckBoard(network.members[index].board).readIncarnations(ORIGIN, life);
   return life;
 }
 
@@ -71,7 +71,7 @@ function endWithDeath(points: number): string {
   for (const index of [DYING, OTHER]) {
     const { counts, alarms, board, objects } = network.members[index];
     assert.deepEqual(alarms, [], where);
-    assert.equal(counts.value('state_lives_unrepaired'), 0, where);
+    assert.equal(counts.value('state_incarnations_unrepaired'), 0, where);
     for (const object of [0, 1]) {
       const vector = new VectorRecord();
       new AckBoard(board).readFormer(object, ORIGIN, vector);

@@ -7,7 +7,7 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { AckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
-import { DigestRecord, LifeRecord } from '../../../shm/board-records.js';
+import { DigestRecord, SlotIncarnations } from '../../../shm/board-records.js';
 import { recordHeader } from '../../../shm/log.js';
 import { MemberTable, MemberTableWriter } from '../../../shm/members.js';
 import { createSealBoard, type SealKey } from '../../../shm/seal-board.js';
@@ -94,8 +94,8 @@ class Bench {
     const peer = new PeerRecord();
     board.readPeer(SENDER, peer);
     const [sender, third] = [SENDER, THIRD].map((slot) => {
-      const life = new LifeRecord();
-      board.readLife(slot, life);
+      const life = new SlotIncarnations();
+      board.readIncarnations(slot, life);
       return life;
     });
     const read = (into: (record: VectorRecord) => void): VectorRecord => {
@@ -114,7 +114,7 @@ class Bench {
       acknowledged: [ours.incarnation, ours.contiguous],
       vector: [...read((record) => board.readVector(0, SENDER, THIRD, record)).floats],
       ended: [third.current, third.former],
-      disowned: board.isDisowned,
+      declaredDead: board.isDeclaredDead,
       outrun: board.outrun,
       units: [...(this.self.objects[0].notes.get(SENDER) ?? [])],
       repaired: [...(this.self.objects[0].notes.get(THIRD) ?? [])],
@@ -279,9 +279,9 @@ function record(network: Network, from: number, to: number): Uint8Array[] {
   return recorded;
 }
 
-function lifeOf({ board }: TestMember, slot: number): LifeRecord {
-  const life = new LifeRecord();
-  new AckBoard(board).readLife(slot, life);
+function lifeOf({ board }: TestMember, slot: number): SlotIncarnations {
+  const life = new SlotIncarnations();
+  new AckBoard(board).readIncarnations(slot, life);
   return life;
 }
 
@@ -332,7 +332,7 @@ describe('recordings', () => {
     network.drop = null;
     network.run(1000);
     assert.equal(lifeOf(network.members[1], 0).current, present);
-    assert.equal(new AckBoard(network.members[0].board).isDisowned, false);
+    assert.equal(new AckBoard(network.members[0].board).isDeclaredDead, false);
   });
 });
 

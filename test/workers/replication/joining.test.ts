@@ -96,7 +96,7 @@ describe('an instance that joins', () => {
   it('does not begin without those that are not understood, but by most of all members, or when it is told', () => {
     const network = new JoiningNetwork({ seed: 6, members: 3, settings: { joinWaitMs: 500 } });
     for (const member of [1, 2]) network.members[member].up = false;
-    for (const joining of network.joinings) joining.hold = 'another key';
+    for (const joining of network.joinings) joining.block = 'another key';
     network.run(2000);
     assert.deepEqual(ready(network), []);
     assert.equal(network.joinings[0].reason, 'another key');
@@ -106,7 +106,7 @@ describe('an instance that joins', () => {
 
     const most = new JoiningNetwork({ seed: 7, members: 3, settings: { joinWaitMs: 500 } });
     most.members[2].up = false;
-    for (const joining of most.joinings) joining.hold = 'another key';
+    for (const joining of most.joinings) joining.block = 'another key';
     assert.ok(most.runUntil(() => ready(most).length === 2, 2000));
   });
 
@@ -160,7 +160,7 @@ describe('an instance that joins', () => {
   it('is reported once, with how much is retained for it and since when, if its snapshot takes long', () => {
     for (const [settings, snapshotMs, expected] of [
       [{}, 11_000, /^m2 is still joining: since 10 s .* and [1-9]\d* records \(\d\.\d MiB of 128\.0\) are retained/],
-      [{ debtBytesEach: 1 << 20 }, 3000, /^m2 is still joining: since [0-2] s .* \(0\.[23] MiB of 1\.0\)/],
+      [{ backlogBytesEach: 1 << 20 }, 3000, /^m2 is still joining: since [0-2] s .* \(0\.[23] MiB of 1\.0\)/],
     ] as const) {
       const network = cluster({
         seed: 20,
@@ -187,7 +187,7 @@ describe('an instance that joins', () => {
   it('whose units outgrow the memory for them is named in an alarm, and takes another snapshot', () => {
     const network = cluster({
       ...{ seed: 19, members: 3 },
-      settings: { unitLogBytes: 64 << 10, detachMs: 100, debtBytesEach: 200_000 },
+      settings: { unitLogBytes: 64 << 10, detachMs: 100, backlogBytesEach: 200_000 },
     });
     network.snapshotMs = 1500;
     network.crash(2);
@@ -201,7 +201,7 @@ describe('an instance that joins', () => {
     flood(2500, 30);
     const { alarms } = network.members[0];
     assert.ok(
-      alarms.some((text) => /joins more slowly .* raise replication.debt_bytes_each/.test(text)),
+      alarms.some((text) => /joins more slowly .* raise replication.backlog_bytes/.test(text)),
       alarms.join('\n'),
     );
     assertEqual(network);
@@ -314,7 +314,7 @@ describe('an instance that joins', () => {
 
   it('is not given a snapshot that leaves a gap', () => {
     // Nothing can be kept apart for it.
-    const network = cluster({ seed: 42, members: 3, settings: { unitLogBytes: 64 << 10, debtBytesEach: 0 } });
+    const network = cluster({ seed: 42, members: 3, settings: { unitLogBytes: 64 << 10, backlogBytesEach: 0 } });
     work(network, 20, 100);
     network.crash(2);
     network.snapshotMs = 600;

@@ -68,7 +68,7 @@ function run(maxLagMs: number, bytesPerMs: number, slowMs: number): Run {
   let detachedAt = Number.POSITIVE_INFINITY;
   for (let ms = 0; ms < slowMs; ms++) {
     for (let i = 0; i < RECORDS_PER_MS; i++) waiting.push({ key: Math.floor(random() * KEYS), at: network.now });
-    if (sender.hold(network.now) === Reason.NONE && sender.makeRoom()) {
+    if (sender.throttle(network.now) === Reason.NONE && sender.makeRoom()) {
       let room = true;
       let taken = 0;
       for (; room && taken < waiting.length; taken++) {
@@ -139,7 +139,7 @@ describe('a bound on the lag', () => {
     assert.ok(quantile(bound.lags, 1) <= 2 * BOUND);
     assert.ok(bound.reportedAt < bound.detachedAt);
     assert.ok(quantile(bound.fast, 1) <= 2 * BOUND, 'nor does it hold up the other for longer');
-    assert.ok(counts.value('state_tx_holds_lag') > 0);
+    assert.ok(counts.value('state_tx_throttled_lag') > 0);
     assert.ok(counts.value('state_tx_lag_exceeded') > 0);
     assert.equal(alarms.filter((text) => text.includes('ms behind')).length, 1, 'reported once');
   });
@@ -163,7 +163,7 @@ describe('a bound on the lag', () => {
     const [origin] = network.members;
     let rounds = 0;
     for (let ms = 0; ms < 800; ms++) {
-      if (origin.sender.hold(network.now) === Reason.NONE && origin.sender.makeRoom()) {
+      if (origin.sender.throttle(network.now) === Reason.NONE && origin.sender.makeRoom()) {
         for (let i = 0; i < records; i++) origin.sender.append(0, ADD, Int32Array.of(ms * records + i, 1), 0, 2);
         origin.sender.cut();
         if (ms >= 400) rounds++;
@@ -190,7 +190,7 @@ describe('a bound on the lag', () => {
 
   it('blames no member for what waits for the limit on bandwidth', () => {
     const { origin, network } = load(5, { maxLagMs: 100, bandwidth: 400_000 }, 40);
-    assert.ok(origin.counts.value('state_tx_holds_bandwidth') > 0);
+    assert.ok(origin.counts.value('state_tx_throttled_bandwidth') > 0);
     assert.equal(origin.counts.value('state_tx_lag_exceeded'), 0);
     assert.ok(network.runUntil(() => network.settled, 60_000));
   });

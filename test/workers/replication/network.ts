@@ -229,7 +229,7 @@ export class Network {
 
   /** Whether every member that is up has had all its units acknowledged. */
   get settled(): boolean {
-    return this.members.every((member) => !member.up || (member.sender.heldUnits === 0 && !member.sender.hasUnsent));
+    return this.members.every((member) => !member.up || (member.sender.keptUnits === 0 && !member.sender.hasUnsent));
   }
 
   private create(index: number, incarnation?: number): TestMember {

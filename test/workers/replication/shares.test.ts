@@ -32,7 +32,7 @@ class Flood {
     const { sender } = network.members[0];
     for (let end = network.now + ms; network.now < end; ) {
       this.waiting = Math.min(4096, this.waiting + perMs);
-      if ((sender.hold(network.now) === 0 || this.waiting > 2048) && sender.makeRoom()) {
+      if ((sender.throttle(network.now) === 0 || this.waiting > 2048) && sender.makeRoom()) {
         let room = true;
         for (; room && this.waiting > 0; this.waiting--, this.made++)
           for (const object of objects) room = sender.append(object, NOTE, Int32Array.of(this.made), 0, 1) && room;
@@ -96,7 +96,7 @@ describe('a limit on what is sent', () => {
     flood.run(500, 5);
     network.drop = (from, to) => from === 1 || to === 1;
     flood.run(2500, 30);
-    assert.ok(here.sender.owedMembers > 0);
+    assert.ok(here.sender.backlogMembers > 0);
     network.drop = null;
     const owed = flood.through(1);
     const others = flood.notes(2);

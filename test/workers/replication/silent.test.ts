@@ -42,7 +42,7 @@ describe('a silent member', () => {
       network.runUntil(() => heard.objects[0].applied === total, 2000),
       'the one that is heard has everything',
     );
-    assert.ok(here.sender.heldBytes <= SMALL.unitLogBytes);
+    assert.ok(here.sender.keptBytes <= SMALL.unitLogBytes);
     assert.equal(here.counts.value('state_tx_detached'), 1);
     assert.equal(here.alarms.length, 1);
     assert.match(here.alarms[0], /m3/);
@@ -54,8 +54,8 @@ describe('a silent member', () => {
       away.objects[0].notes.get(0)?.toSorted((a, b) => a - b),
       Array.from({ length: total }, (_, i) => i),
     );
-    assert.equal(here.counts.value('state_tx_returned'), 1);
-    assert.equal(here.sender.debtBytes, 0);
+    assert.equal(here.counts.value('state_tx_reattached'), 1);
+    assert.equal(here.sender.backlogBytes, 0);
     // The next silence is another episode.
     away.up = false;
     network.run(1500);
@@ -76,14 +76,14 @@ describe('a silent member', () => {
       if (network.append(0, 0, NOTE, next)) next++;
       network.run(0.25);
     }
-    assert.equal(here.sender.owedMembers, 1);
+    assert.equal(here.sender.backlogMembers, 1);
     while (network.append(0, 0, NOTE, next)) next++;
     assert.equal(here.sender.fullLogs, 1);
     network.run(here.settings.detachMs - 50);
     assert.equal(here.sender.fullLogs, 1);
     network.run(100);
     assert.equal(here.sender.fullLogs, 0);
-    assert.equal(here.sender.owedMembers, 2);
+    assert.equal(here.sender.backlogMembers, 2);
     network.drop = null;
     away.up = true;
     assert.ok(note(network, next, next + 100));
@@ -101,8 +101,8 @@ describe('a silent member', () => {
     away.up = false;
     assert.ok(note(network, 0, 6000));
     network.run(1);
-    assert.equal(here.sender.owedMembers, 1);
-    assert.ok(here.sender.heldUnits >= 6000);
+    assert.equal(here.sender.backlogMembers, 1);
+    assert.ok(here.sender.keptUnits >= 6000);
     assert.equal(here.sender.channels[0].log.units, 0);
     away.up = true;
     assert.ok(network.runUntil(() => network.settled, 60_000));
@@ -134,7 +134,7 @@ describe('a silent member', () => {
     network.members[2].up = false;
     network.run(1500);
     assert.ok(note(network, 0, 3000));
-    assert.ok(network.members[0].sender.heldUnits >= 3000);
+    assert.ok(network.members[0].sender.keptUnits >= 3000);
     network.run(2000);
     const loads = countLoads(() => {
       for (let id = 3000; id < 3100; id++) {
@@ -158,7 +158,7 @@ describe('a silent member', () => {
     const total = 20_000;
     assert.ok(note(network, 0, total));
     network.run(1500);
-    const held = here.sender.heldUnits;
+    const held = here.sender.keptUnits;
     away.up = true;
     const loads = countLoads(() => assert.ok(network.runUntil(() => network.settled, 60_000)));
     assert.equal(away.objects[0].applied, held);

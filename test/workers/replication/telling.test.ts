@@ -20,7 +20,7 @@ describe('an object that tells', () => {
   it('fills its records in before they are merged, and drops what says nothing', () => {
     const { network, source } = telling(40);
     const [here, there] = network.members;
-    source.tell = (op, words, at) => {
+    source.fillIn = (op, words, at) => {
       if (op === ADD) words[at + 1] = words[at] === 1 ? 10 : 0;
       return op !== ADD || words[at + 1] !== 0;
     };
@@ -45,7 +45,7 @@ describe('an object that tells', () => {
   it('brings what the log had no room for', () => {
     const { network, source } = telling(42);
     let left = 3;
-    source.nextUntold = (words, at) => {
+    source.nextUnreplicated = (words, at) => {
       if (left === 0) return NONE;
       words[at] = left--;
       return (1 << 8) | NOTE;
@@ -55,7 +55,7 @@ describe('an object that tells', () => {
   });
 
   it('ends neither the round nor the thread by throwing', () => {
-    for (const hook of ['tell', 'settle', 'nextUntold'] as const) {
+    for (const hook of ['fillIn', 'settle', 'nextUnreplicated'] as const) {
       const { network, source } = telling(43);
       const [here, there] = network.members;
       source[hook] = defect;
@@ -69,13 +69,13 @@ describe('an object that tells', () => {
       network.append(0, 0, NOTE, 2);
       assert.ok(network.runUntil(() => network.settled, 1000));
       // A record that could not be filled in is not told.
-      assert.deepEqual(there.objects[0].notes.get(0), hook === 'tell' ? [2] : [1, 2]);
+      assert.deepEqual(there.objects[0].notes.get(0), hook === 'fillIn' ? [2] : [1, 2]);
     }
   });
 
   it('cannot keep the thread with records without end, or longer than there is room for', () => {
     const { network, source } = telling(44);
-    source.nextUntold = (words, at) => {
+    source.nextUnreplicated = (words, at) => {
       words[at] = 1;
       words[at + 1] = 1;
       return (2 << 8) | ADD;
@@ -83,10 +83,10 @@ describe('an object that tells', () => {
     const { sender, counts } = network.members[0];
     sender.poll(network.now, { claim: () => null, send: () => {} });
     assert.ok(counts.value('state_tx_records') > 0 && counts.value('state_tx_records') <= 4096);
-    source.nextUntold = () => (200 << 8) | ADD;
+    source.nextUnreplicated = () => (200 << 8) | ADD;
     network.run(20);
     assert.ok(counts.value('state_tx_coalesce_failed') > 0);
-    delete source.nextUntold;
+    delete source.nextUnreplicated;
     assert.ok(network.runUntil(() => network.settled, 5000));
   });
 });

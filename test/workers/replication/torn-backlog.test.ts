@@ -3,7 +3,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { AckBoard, VectorRecord } from '../../../shm/ack-board.js';
-import { LifeRecord } from '../../../shm/board-records.js';
+import { SlotIncarnations } from '../../../shm/board-records.js';
 import { NONE } from '../../../shm/none.js';
 import type { Delivery } from '../../../shm/objects/core/object.js';
 import { Reception } from '../../../workers/replication/units/reception.js';
@@ -60,9 +60,9 @@ function foldedAt(network: Network): number {
   return vector.folded;
 }
 
-function lifeOf(network: Network, member: number): LifeRecord {
-  const life = new LifeRecord();
-  new AckBoard(network.members[member].board).readLife(ORIGIN, life);
+function lifeOf(network: Network, member: number): SlotIncarnations {
+  const life = new SlotIncarnations();
+  new AckBoard(network.members[member].board).readIncarnations(ORIGIN, life);
   return life;
 }
 
@@ -75,7 +75,7 @@ describe('a backlog', () => {
       network.run(2 * silentMs);
       const { alarms, counts, objects } = network.members[AWAY];
       assert.equal(alarms.filter((text) => /of which only a part has come/.test(text)).length, 1, alarms.join());
-      assert.equal(counts.value('state_lives_unrepaired'), 1);
+      assert.equal(counts.value('state_incarnations_unrepaired'), 1);
       assert.ok(counts.value('state_rx_records_skipped') > 0, 'so that main takes snapshots');
       for (const [key, sum] of objects[0].sums)
         assert.ok(sum <= (added.get(key) ?? 0), `key ${key}: ${sum} of ${added.get(key)}`);

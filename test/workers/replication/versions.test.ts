@@ -6,9 +6,9 @@ import {
   Datagram,
   FORMAT_VERSION,
   FROZEN,
-  HOLDS,
   MessageReader,
   MessageWriter,
+  RETAINS,
 } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
@@ -204,13 +204,13 @@ describe('a message of either version', () => {
     writer.begin(datagram, 0, 1, 0);
     writer.speakFor(3, 77);
     writer.addDigest(Int32Array.of(1, -2), Int32Array.of(3, -4));
-    assert.ok(writer.addEntry(1, vector, 0, 0, HOLDS | FROZEN));
+    assert.ok(writer.addEntry(1, vector, 0, 0, RETAINS | FROZEN));
     const length = writer.finish(5, 9);
     assert.equal(reader.read(datagram.bytes.subarray(0, length)), null);
     assert.deepEqual([reader.unitsOrigin, reader.unitsIncarnation, reader.flags], [3, 77, PeerFlag.LEAVING]);
     assert.deepEqual([...reader.vectorHash, ...reader.digest], [1, -2, 3, -4]);
     reader.entry(0);
-    assert.deepEqual([reader.echoValid, reader.entryFlags], [true, HOLDS | FROZEN]);
+    assert.deepEqual([reader.echoValid, reader.entryFlags], [true, RETAINS | FROZEN]);
     const malformed = (at: number, value: number): void => {
       const copy = new Datagram(1440);
       copy.words.set(datagram.words);
@@ -311,7 +311,7 @@ describe('members of two releases', () => {
       assert.equal(new Set(got).size, got.length);
       assert.deepEqual(got.slice(-100), ids(next).slice(-100));
       assert.equal(got.length + early.counts.value('state_rx_records_skipped'), next);
-      assert.equal(here.counts.value('state_tx_debts_lost'), 1);
+      assert.equal(here.counts.value('state_tx_backlogs_lost'), 1);
       assert.equal(early.counts.value('state_rx_units_overlap'), 0);
     }
   });

@@ -27,7 +27,7 @@ export interface BusyOptions {
   readonly cells?: number;
   readonly packetsPerSecond?: number;
   readonly unitLogBytes?: number;
-  readonly debtBytes?: number;
+  readonly backlogBytes?: number;
   readonly middleboxes?: InstancePlan['middleboxes'];
 }
 
@@ -66,7 +66,7 @@ export class BusySite {
         self,
         members,
         unitLogBytes: options.unitLogBytes ?? 32 << 20,
-        ...(options.debtBytes !== undefined && { debtBytes: options.debtBytes }),
+        ...(options.backlogBytes !== undefined && { backlogBytes: options.backlogBytes }),
         silentMs: 1000,
         retransmitMsInitial: 50,
       }),

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { Arena, clearArena, layoutArena } from '../../../shm/arena.js';
-import { LIFE_FLOATS, VECTOR_APART, VectorRecord } from '../../../shm/board-records.js';
+import { INCARNATIONS_FLOATS, VECTOR_DETACHED, VectorRecord } from '../../../shm/board-records.js';
 import { encodeCbor } from '../../../workers/base/cbor.js';
 import { writerId } from '../../../workers/engine/instance.js';
 import { shapeOf } from '../../../workers/snapshot/fork.js';
@@ -86,7 +86,7 @@ describe('a snapshot that has come', () => {
     const THROUGH = 7;
     for (const [counted, flags] of [
       [true, 0],
-      [false, VECTOR_APART],
+      [false, VECTOR_DETACHED],
       [false, 0],
     ] as const) {
       const [ours, theirs] = [await Still.create(1), await Still.create(2)];
@@ -159,13 +159,13 @@ describe('a snapshot’s head', () => {
       }
       return { incarnation, contiguous, ranges };
     });
-  const LIVES = Array.from({ length: 2 }, (_, slot) => new Array<number>(LIFE_FLOATS).fill(slot));
+  const LIVES = Array.from({ length: 2 }, (_, slot) => new Array<number>(INCARNATIONS_FLOATS).fill(slot));
   const table = fc.array(fc.array(vector, { minLength: 2, maxLength: 2 }), { minLength: 2, maxLength: 2 });
 
   it('is read as it was written', () => {
     fc.assert(
       fc.property(table, table, (present, former) => {
-        const head = { donor: 1, unixMs: 1e12, lacks: [1], vectors: { present, former, lives: LIVES } };
+        const head = { donor: 1, unixMs: 1e12, lacks: [1], vectors: { present, former, incarnations: LIVES } };
         const bytes = encodeHead(shape, head);
         const vectorsAt = LENGTH_BYTES + headLength(bytes.subarray(0, LENGTH_BYTES));
         const start = decodeStart(bytes.subarray(LENGTH_BYTES, vectorsAt), shape);
@@ -182,7 +182,7 @@ describe('a snapshot’s head', () => {
     );
     fc.assert(
       fc.property(table, fc.array(fc.tuple(fc.nat({ max: 60 }), strange), { maxLength: 3 }), (present, changes) => {
-        const numbers = encodeVectors({ present, former: present, lives: LIVES });
+        const numbers = encodeVectors({ present, former: present, incarnations: LIVES });
         for (const [at, value] of changes) numbers[at % numbers.length] = value;
         try {
           const vectors = decodeVectors(numbers, 2, 2);

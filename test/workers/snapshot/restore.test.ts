@@ -3,7 +3,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { AckBoard } from '../../../shm/ack-board.js';
-import { LIFE_FLOATS, LifeRecord, VectorRecord } from '../../../shm/board-records.js';
+import { INCARNATIONS_FLOATS, SlotIncarnations, VectorRecord } from '../../../shm/board-records.js';
 import { writerId } from '../../../workers/engine/instance.js';
 import { loadSnapshot } from '../../../workers/snapshot/load.js';
 import { type Candidate, restorer } from '../../../workers/snapshot/offer.js';
@@ -146,8 +146,8 @@ describe('a state file that is restored', () => {
     board.readReception(INCREMENTS, 1, vector);
     assert.deepEqual([vector.incarnation, vector.contiguous], [b.incarnation, 2]);
     assert.equal(board.numbered(INCREMENTS), 0, 'it numbers anew');
-    const life = new LifeRecord();
-    board.readLife(0, life);
+    const life = new SlotIncarnations();
+    board.readIncarnations(0, life);
     assert.deepEqual([life.current, life.former, life.isClosed], [0, a.incarnation, true]);
     // Also when it is not spoken of any more (closing.ts), or its units would be applied again.
     assert.ok(life.isOver(a.incarnation) && !life.isOver(restored.incarnation));
@@ -156,15 +156,15 @@ describe('a state file that is restored', () => {
   it('says nothing of a slot that another member has by now', () => {
     const vector = { incarnation: 5, contiguous: 7, ranges: [] };
     const table = [[vector, vector, vector]];
-    const lives = [0, 1, 2].map(() => new Array<number>(LIFE_FLOATS).fill(5));
+    const incarnations = [0, 1, 2].map(() => new Array<number>(INCARNATIONS_FLOATS).fill(5));
     const file = { slot: 0, incarnation: 9, members: [1, 2, 3] };
-    const vectors = restoredVectors({ present: table, former: table, lives }, file, (slot) => [1, 2, 4][slot]);
+    const vectors = restoredVectors({ present: table, former: table, incarnations }, file, (slot) => [1, 2, 4][slot]);
     assert.deepEqual(
       vectors.present[0].map(({ incarnation }) => incarnation),
       [0, 5, 0],
     );
-    assert.deepEqual(vectors.lives[2], new Array<number>(LIFE_FLOATS).fill(0));
-    assert.deepEqual(vectors.lives[1], lives[1]);
+    assert.deepEqual(vectors.incarnations[2], new Array<number>(INCARNATIONS_FLOATS).fill(0));
+    assert.deepEqual(vectors.incarnations[1], incarnations[1]);
   });
 
   it('is restored by the same member, whoever chooses', () => {

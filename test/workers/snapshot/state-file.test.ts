@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { LIFE_FLOATS } from '../../../shm/board-records.js';
+import { INCARNATIONS_FLOATS } from '../../../shm/board-records.js';
 import { newKey } from '../../../workers/replication/wire/cluster-key.js';
 import type { Circle } from '../../../workers/snapshot/handshake.js';
 import type { SnapshotHead, SnapshotShape } from '../../../workers/snapshot/head.js';
@@ -30,7 +30,7 @@ const HEAD: SnapshotHead = {
   vectors: {
     present: [[{ incarnation: 9, contiguous: 3, ranges: [5, 6, 9, 9] }, nothing]],
     former: [[nothing, nothing]],
-    lives: [new Array<number>(LIFE_FLOATS).fill(0), new Array<number>(LIFE_FLOATS).fill(1)],
+    incarnations: [new Array<number>(INCARNATIONS_FLOATS).fill(0), new Array<number>(INCARNATIONS_FLOATS).fill(1)],
   },
 };
 const SAVER: Saver = { member: 4, slot: 1, incarnation: 77, members: [3, 4] };

@@ -58,7 +58,7 @@ export class Still {
     const told: { object: number; words: number[] }[] = [];
     while (consumer.next()) {
       const { objectId, op, words, at, length } = consumer;
-      if (objects[objectId].tell?.(op, words, at, length) !== false)
+      if (objects[objectId].fillIn?.(op, words, at, length) !== false)
         told.push({ object: objectId, words: [...words.subarray(at, at + length)] });
     }
     for (const object of objects) object.settle?.(told.length);

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LIFE_FLOATS } from '../../../shm/board-records.js';
+import { INCARNATIONS_FLOATS } from '../../../shm/board-records.js';
 import { forkSnapshot } from '../../../workers/native/index.js';
 import { newKey } from '../../../workers/replication/wire/cluster-key.js';
 import { type FetchOptions, fetchSnapshot, RefusedError } from '../../../workers/snapshot/client.js';
@@ -30,7 +30,10 @@ const HEAD: SnapshotHead = {
         { incarnation: 8, contiguous: 4, ranges: [] },
       ],
     ],
-    lives: [new Array<number>(LIFE_FLOATS).fill(0), [9, 8, 1, ...new Array<number>(LIFE_FLOATS - 3).fill(0)]],
+    incarnations: [
+      new Array<number>(INCARNATIONS_FLOATS).fill(0),
+      [9, 8, 1, ...new Array<number>(INCARNATIONS_FLOATS - 3).fill(0)],
+    ],
   },
 };
 const [CLIENT, SERVER] = [21, 11];

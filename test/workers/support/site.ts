@@ -189,7 +189,7 @@ export class Site {
   replicateTo(...others: Site[]): number {
     let records = 0;
     this.takeLogged(({ objectId, op, words, at, length }) => {
-      if (this.sender[objectId].tell?.(op, words, at, length) === false) return;
+      if (this.sender[objectId].fillIn?.(op, words, at, length) === false) return;
       records++;
       for (const { receiver, now } of others) receiver[objectId].apply(op, words, at, length, this.member, now);
       for (const { planes } of others) for (const plane of planes) plane.applied++;

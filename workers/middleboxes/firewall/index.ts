@@ -220,7 +220,7 @@ export default defineMiddlebox({
         if (isReopening(rank, shown)) return begin(i, table, slot, side, now);
         // A retransmitted SYN. Its answer may have come through a site without room for the
         // connection.
-        if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.tellAgain(slot, now, options.tcp_new);
+        if (rank === NEW && (shown & (SYN | ACK)) === SYN) table.replicateAgain(slot, now, options.tcp_new);
         if ((shown & (FIN | RST)) !== 0 && window.expects(i, table, slot, 1 - side, now) === Plausible.NO) {
           if ((shown & RST) !== 0) {
             if (!window.refusesSyn(i, table, slot, 1 - side)) return invalid(i, counters.reset_window);

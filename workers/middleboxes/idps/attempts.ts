@@ -1,7 +1,7 @@
 /**
- * Table of recent attempts: TCP connections, UDP exchanges and pings of the last `LIFE_S` seconds
- * at this instance. For sources that look suspicious, it also has those of the other instances. An
- * answer or a refusal counts only for an attempt in this table.
+ * Table of recent attempts: TCP connections, UDP exchanges and pings of the last `ATTEMPT_S`
+ * seconds at this instance. For sources that look suspicious, it also has those of the other
+ * instances. An answer or a refusal counts only for an attempt in this table.
  *
  *     local memory   the table: BUCKETS of WAYS entries, shared by the instance's workers; services.ts; the pending bytes
  *     entry          tag (0: free), since (coarse seconds), bits, value (TCP: initial sequence number of the SYN-ACK)
@@ -63,7 +63,7 @@ const PENDING = 1 << 16;
  * Seconds for which an attempt is remembered. `EXPECTED_S` is that for which something stays
  * expected.
  */
-const LIFE_S = 32;
+const ATTEMPT_S = 32;
 const EXPECTED_S = 3;
 const RECORDS_PER_SECOND = 1000;
 const RECORD_WORDS = 3;
@@ -74,7 +74,7 @@ const COUNTS = struct({ malformed: LINE, postponed: 1, logFull: 1, replaced: 1 }
 const NOTHING_COMPARED = '0000000000000000';
 
 export function attempts(seed: string): StateDefinition<Attempts> {
-  const { parameters, hash } = seeded('idps-attempts', { BUCKETS, WAYS, LIFE_S }, seed);
+  const { parameters, hash } = seeded('idps-attempts', { BUCKETS, WAYS, ATTEMPT_S }, seed);
   return {
     kind: 'idps-attempts',
     parameters,
@@ -197,7 +197,7 @@ export class Attempts implements StateObject {
     const { table, second } = this;
     const bucket = (this.first & (BUCKETS - 1)) * WAYS * ENTRY.words;
     for (let entry = bucket; entry < bucket + WAYS * ENTRY.words; entry += ENTRY.words)
-      if (table[entry] === second && now - table[entry + ENTRY.at.since] <= LIFE_S) return entry;
+      if (table[entry] === second && now - table[entry + ENTRY.at.since] <= ATTEMPT_S) return entry;
     return NONE;
   }
 
@@ -229,7 +229,7 @@ export class Attempts implements StateObject {
       if (table[entry] === 0) return entry;
       if (table[entry + ENTRY.at.since] < table[oldest + ENTRY.at.since]) oldest = entry;
     }
-    if (now - table[oldest + ENTRY.at.since] <= LIFE_S) this.counts[COUNTS.at.replaced]++;
+    if (now - table[oldest + ENTRY.at.since] <= ATTEMPT_S) this.counts[COUNTS.at.replaced]++;
     return oldest;
   }
 
@@ -299,7 +299,7 @@ export class Attempts implements StateObject {
     const { table, counts } = this;
     let entries = 0;
     for (let entry = 0; entry < TABLE_WORDS; entry += ENTRY.words)
-      if (table[entry] !== 0 && now - table[entry + ENTRY.at.since] <= LIFE_S) entries++;
+      if (table[entry] !== 0 && now - table[entry + ENTRY.at.since] <= ATTEMPT_S) entries++;
     return {
       capacity: BUCKETS * WAYS,
       entries,

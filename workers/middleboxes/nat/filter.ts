@@ -118,7 +118,7 @@ export interface Filter {
 export function createFilter({ batch, sessions, bindings, level, options, counters, ...parts }: FilterParts): Filter {
   const { holds, draining, refuse, waits } = parts;
   const byPort = FILTERINGS[level] === 'address-and-port-dependent';
-  let isHolding = options.hold_members > 0;
+  let isThrottling = options.hold_members > 0;
   const { protocol, fragment, flags, source, destination, ports } = batch;
   const window = createTcpWindow(batch);
   const out = sessions.lookup(BATCH_CAPACITY);
@@ -131,7 +131,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
       rank: (slot) => sessions.rank(slot),
       refresh: (slot, rank, now, timeout) => sessions.refresh(slot, rank, now, timeout),
       prolong: (slot, rank, now, timeout) => sessions.prolong(slot, rank, now, timeout),
-      tellAgain: (slot, now, timeout) => sessions.tellAgain(slot, now, timeout),
+      replicateAgain: (slot, now, timeout) => sessions.replicateAgain(slot, now, timeout),
       renew: (slot, now, timeout) => sessions.renew(slot, nothing, 0, Rank.NEW, now, timeout),
       replicateAnswer: (slot, now) => sessions.replicateAnswer(slot, now),
       protocol: (slot) => sessions.protocol(slot),
@@ -208,7 +208,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
       slot = open(i, n, mayLack, now);
       if (slot === NONE) return mayLack;
     }
-    if (isHolding || sessions.held.isUsed) holds.withEntry(i, sessions.held, slot, now);
+    if (isThrottling || sessions.held.isUsed) holds.withEntry(i, sessions.held, slot, now);
     if (protocol[i] === TCP && fragment[i] !== LATER) window.note(i, sessions, slot, INTERNAL, true, now);
     return true;
   }
@@ -227,11 +227,11 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
       return NONE;
     }
     const expires = idleExpiry(now, lifetimes.first(i));
-    if (isHolding) holds.holdNext(sessions.held, options.hold_members, options.hold_ms);
+    if (isThrottling) holds.holdNext(sessions.held, options.hold_members, options.hold_ms);
     const slot = sessions.add(out.hashes[n], out.keys, n << 2, nothing, 0, Rank.NEW, now, expires);
     // Clear the hold. `add` did not use it if another worker made the session, or if it was
     // renewed.
-    if (isHolding) holds.holdNext(sessions.held, 0, 0);
+    if (isThrottling) holds.holdNext(sessions.held, 0, 0);
     if (slot !== NONE) {
       batch.count1(counters.sessions);
       lifetimes.began(i, slot);
@@ -319,7 +319,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
       find(address, portAndProtocol(port, carried), remote, remotePort(port2, carried), now) !== NONE ||
       isOpen(binding, carried, now),
     configure: () => {
-      isHolding = options.hold_members > 0;
+      isThrottling = options.hold_members > 0;
       lifetimes.configure();
     },
     sweep: (now) => {

@@ -195,7 +195,7 @@ export default defineMiddlebox({
   }) {
     const { bindings, sessions } = state;
     const { inside, outside } = options;
-    let isHolding = options.hold_members > 0;
+    let isThrottling = options.hold_members > 0;
     const { port, egress, version, fragment, protocol, flags, source, destination, ports } = batch;
     // Packets are sorted by direction. Those of one direction are looked up together, which is
     // several times as fast as one by one.
@@ -255,7 +255,7 @@ export default defineMiddlebox({
       counters,
     });
     onOptions(() => {
-      isHolding = options.hold_members > 0;
+      isThrottling = options.hold_members > 0;
       ({ statics } = bindings);
       hasStatics = statics.count > 0;
       hasBypass = options.bypass.length > 0;
@@ -352,7 +352,7 @@ export default defineMiddlebox({
         } else if (hasStatics && mapOutbound(n)) isMapped = true;
         else if (!bind(i, n, now)) continue;
         if (filter !== null && !isMapped && !filter.sent(i, n, from.slots[n], now)) continue;
-        if ((isHolding || bindings.held.isUsed) && !isMapped) holds.withEntry(i, bindings.held, from.slots[n], now);
+        if ((isThrottling || bindings.held.isUsed) && !isMapped) holds.withEntry(i, bindings.held, from.slots[n], now);
         isMapped = false;
         rewrites.source(i, from.externalAddresses[n], from.externalPorts[n]);
         if (endpoints.isExternal(destination[i])) hairpin(i, n, now);
@@ -508,7 +508,7 @@ export default defineMiddlebox({
       const lost = bindings.collisions === 0 ? NONE : bindings.findLost(hash, address, key, now);
       const rank = lost === NONE ? NEW : bindings.rank(lost);
       if (lost !== NONE && losses.endsTcp(i)) return NONE;
-      if (isHolding) holds.holdNext(bindings.held, options.hold_members, options.hold_ms);
+      if (isThrottling) holds.holdNext(bindings.held, options.hold_members, options.hold_ms);
       const slot = bindings.add(hash, address, key, now, idleExpiry(now, lifetimes.first(i)));
       if (slot === NONE) {
         refuse(i);

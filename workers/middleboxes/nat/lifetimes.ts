@@ -100,7 +100,7 @@ interface Living {
   rank(slot: number): number;
   refresh(slot: number, rank: number, now: number, timeout: number): boolean;
   prolong(slot: number, rank: number, now: number, timeout: number): boolean;
-  tellAgain(slot: number, now: number, timeout: number): boolean;
+  replicateAgain(slot: number, now: number, timeout: number): boolean;
   renew(slot: number, now: number, timeout: number): boolean;
   replicateAnswer(slot: number, now: number): void;
   /** IP protocol of the entry in a slot. */
@@ -158,7 +158,7 @@ export function createLifetimes(
       return;
     }
     // A retransmitted SYN. Its answer may have come through a site that had no room for the entry.
-    if (before === NEW && (shown & (SYN | ACK)) === SYN) living.tellAgain(slot, now, tcp_opening);
+    if (before === NEW && (shown & (SYN | ACK)) === SYN) living.replicateAgain(slot, now, tcp_opening);
     const isPlain = (shown & (SYN | FIN | RST)) === 0;
     const isSettled = before === SHARED || (before === ESTABLISHED && isPlain);
     let after = isSettled ? before : connections === null ? rankOf(shown, before) : rankOfShared(i, slot, before);

@@ -10,10 +10,10 @@
  *        └── all ready and heard members retain their units for us ─▶ ASKING ── snapshotTaken ─┘
  *
  * **Listening.** The instance announces that it is joining, and applies no units. Each member that
- * hears this retains for it all units that it still has and all later ones, and says so (`HOLDS`).
- * Units that the member pruned before were at every member by then, so every snapshot taken later
- * contains them. So the snapshot and the units together are complete, whichever member is the
- * donor.
+ * hears this retains for it all units that it still has and all later ones, and says so
+ * (`RETAINS`). Units that the member pruned before were at every member by then, so every snapshot
+ * taken later contains them. So the snapshot and the units together are complete, whichever member
+ * is the donor.
  *
  * **A donor** is ready and heard. The nearest is asked first. If one fails, the next is asked, and
  * each again after a back-off, without end. A member that another member has detached, or that is
@@ -43,7 +43,7 @@
  */
 
 import { type AckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
-import { VECTOR_HOLDS } from '../../../shm/board-records.js';
+import { VECTOR_RETAINS } from '../../../shm/board-records.js';
 import type { MemberTable } from '../../../shm/members.js';
 import { type ReplicationSettings, selfIndex } from '../settings.js';
 import { FREEZING_VERSION } from '../wire/message.js';
@@ -71,7 +71,7 @@ export class Joining {
    * Why the instance must not begin without state although no member with state is heard, for
    * operators; null: it may. Set by the main thread.
    */
-  hold: string | null = null;
+  block: string | null = null;
   /**
    * The main thread decides before the instance begins without a member's state: it, or another
    * member, may have a state file. Then `wantsToBegin` says why the instance would begin now, and
@@ -107,7 +107,7 @@ export class Joining {
    * [object * slots + slot]: the incarnation and the floor of each origin, as last read before a
    * snapshot is loaded.
    */
-  private readonly lives: Float64Array;
+  private readonly incarnationsAt: Float64Array;
   private readonly floors: Float64Array;
   private readonly peers: readonly PeerRecord[];
   private readonly vector = new VectorRecord();
@@ -120,7 +120,7 @@ export class Joining {
     this.self = selfIndex(settings);
     this.startedAt = now;
     this.notBefore = new Float64Array(settings.slots);
-    this.lives = new Float64Array(board.objects * settings.slots);
+    this.incarnationsAt = new Float64Array(board.objects * settings.slots);
     this.floors = new Float64Array(board.objects * settings.slots);
     this.peers = Array.from({ length: settings.slots }, () => new PeerRecord());
     board.setStatus(PeerFlag.JOINING);
@@ -163,9 +163,9 @@ export class Joining {
         // A slot that no longer takes part sends nothing: repairs bring what is missing of it.
         if (!this.isOther(slot)) continue;
         const { incarnation, contiguous } = present[object][slot];
-        if (floor <= 1 || (incarnation > this.lives[place] && incarnation !== 0)) continue;
-        if (incarnation !== this.lives[place] || contiguous + 1 < floor)
-          return `it ends at number ${incarnation === this.lives[place] ? contiguous : 0} of object ${object} of ${this.members.name(slot)}, which can send nothing before ${floor} any more`;
+        if (floor <= 1 || (incarnation > this.incarnationsAt[place] && incarnation !== 0)) continue;
+        if (incarnation !== this.incarnationsAt[place] || contiguous + 1 < floor)
+          return `it ends at number ${incarnation === this.incarnationsAt[place] ? contiguous : 0} of object ${object} of ${this.members.name(slot)}, which can send nothing before ${floor} any more`;
       }
     return null;
   }
@@ -302,7 +302,7 @@ export class Joining {
         unheard > 0
           ? `listens for ${unheard} of ${others} members`
           : `waits until ${this.members.name(this.disagreeing())} answers, and has heard the same members`;
-    else if (this.hold !== null && 2 * (others - unheard + 1) <= others + 1) this.reason = this.hold;
+    else if (this.block !== null && 2 * (others - unheard + 1) <= others + 1) this.reason = this.block;
     else this.mayBegin('heard no member that has state');
   }
 
@@ -336,13 +336,13 @@ export class Joining {
   private ask(now: number): void {
     this.noteFloors(now);
     for (let slot = 0; slot < this.settings.slots; slot++)
-      if (this.isReady(slot, now) && !this.holdsForUs(slot)) {
+      if (this.isReady(slot, now) && !this.retainsForUs(slot)) {
         this.reason = `waits until ${this.members.name(slot)} holds its units for us`;
         return;
       }
     let nearest = -1;
     for (let slot = 0; slot < this.settings.slots; slot++) {
-      if (!this.isReady(slot, now) || now < this.notBefore[slot] || this.isApart(slot, now)) continue;
+      if (!this.isReady(slot, now) || now < this.notBefore[slot] || this.isDetached(slot, now)) continue;
       if (nearest < 0 || this.distance(slot) < this.distance(nearest)) nearest = slot;
     }
     if (nearest < 0) return;
@@ -356,13 +356,13 @@ export class Joining {
     return (samples === 0 ? this.settings.silentMs : average) + (isLeaving ? 2 * this.settings.silentMs : 0);
   }
 
-  private holdsForUs(slot: number): boolean {
+  private retainsForUs(slot: number): boolean {
     const { board, vector } = this;
     if (this.peers[slot].speaks < FREEZING_VERSION) return true; // it cannot say so
     for (let object = 0; object < board.objects; object++) {
       vector.clear();
       board.readVector(object, slot, this.self, vector);
-      if (vector.incarnation !== board.incarnation || (vector.flags & VECTOR_HOLDS) === 0) return false;
+      if (vector.incarnation !== board.incarnation || (vector.flags & VECTOR_RETAINS) === 0) return false;
       // We must also know the floor of what it retains.
       vector.clear();
       board.readReception(object, slot, vector);
@@ -372,7 +372,7 @@ export class Joining {
   }
 
   /** Whether some member with state excludes this one from its units at present. */
-  private isApart(donor: number, now: number): boolean {
+  private isDetached(donor: number, now: number): boolean {
     const { board, vector } = this;
     for (let slot = 0; slot < this.settings.slots; slot++) {
       if (slot === donor || !this.isReady(slot, now)) continue;
@@ -393,7 +393,7 @@ export class Joining {
       for (let object = 0; object < board.objects; object++) {
         vector.clear();
         board.readReception(object, slot, vector);
-        this.lives[object * slots + slot] = vector.incarnation;
+        this.incarnationsAt[object * slots + slot] = vector.incarnation;
         this.floors[object * slots + slot] = vector.floor;
       }
     }
@@ -417,7 +417,7 @@ export class Joining {
       vector.clear();
       board.readVector(object, slot, this.self, vector);
       if (vector.incarnation !== board.incarnation || vector.contiguous < board.numbered(object)) return false;
-      if ((vector.flags & VECTOR_HOLDS) !== 0) return false;
+      if ((vector.flags & VECTOR_RETAINS) !== 0) return false;
     }
     return true;
   }

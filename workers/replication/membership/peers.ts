@@ -4,12 +4,12 @@
  */
 
 import { type AckBoard, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
-import { AttachmentRecord, LifeRecord } from '../../../shm/board-records.js';
+import { AttachmentRecord, SlotIncarnations } from '../../../shm/board-records.js';
 import { MemberTable } from '../../../shm/members.js';
 import { memberTableOf, type ReplicationSettings, selfIndex } from '../settings.js';
 
 /** Names by `Attachment`, in the order of severity. */
-const ATTACHMENT_NAMES = ['attached', 'owed', 'absent'] as const;
+const ATTACHMENT_NAMES = ['attached', 'backlog', 'absent'] as const;
 
 interface PeerObject {
   readonly object: number;
@@ -18,9 +18,9 @@ interface PeerObject {
   /** Records that the peer said it sent and that we do not have. */
   readonly missing: number;
   /** Whether the peer gets our units, gets a backlog, or needs a snapshot. */
-  readonly attachment: 'attached' | 'owed' | 'absent';
+  readonly attachment: 'attached' | 'backlog' | 'absent';
   /** Records in the peer's backlog. */
-  readonly owed: number;
+  readonly backlogRecords: number;
   /**
    * The number through which the peer acknowledged all of our records, and we received all of its
    * records.
@@ -56,7 +56,7 @@ export interface PeerStatus {
   /** Sums over the objects. */
   readonly unacknowledged: number;
   readonly missing: number;
-  readonly owed: number;
+  readonly backlogRecords: number;
   /** The most severe over the objects. */
   readonly attachment: PeerObject['attachment'];
   readonly objects: readonly PeerObject[];
@@ -100,7 +100,7 @@ export function readPeers(
       clockSkewMs: peer.skewSamples === 0 ? null : peer.skewMs,
       unacknowledged: sum(objects, (object) => object.unacknowledged),
       missing: sum(objects, (object) => object.missing),
-      owed: sum(objects, (object) => object.owed),
+      backlogRecords: sum(objects, (object) => object.backlogRecords),
       attachment:
         ATTACHMENT_NAMES.findLast((name) => objects.some(({ attachment }) => attachment === name)) ?? 'attached',
       objects,
@@ -115,9 +115,9 @@ export function readPeers(
  */
 function isDead(board: AckBoard, declared: number, slot: number, peer: PeerRecord): boolean {
   if (declared !== 0 && peer.incarnation <= declared) return true;
-  const life = new LifeRecord();
-  board.readLife(slot, life);
-  return peer.incarnation === 0 && life.current === 0 && life.former !== 0;
+  const incarnations = new SlotIncarnations();
+  board.readIncarnations(slot, incarnations);
+  return peer.incarnation === 0 && incarnations.current === 0 && incarnations.former !== 0;
 }
 
 function hasAllOf(board: AckBoard, slot: number): boolean {
@@ -144,7 +144,7 @@ function readObject(board: AckBoard, object: number, member: number, self: numbe
   return {
     object,
     attachment: ATTACHMENT_NAMES[attachment.state],
-    owed: gone ? 0 : attachment.owedRecords,
+    backlogRecords: gone ? 0 : attachment.backlogRecords,
     unacknowledged: gone ? 0 : ours.missing(board.numbered(object)),
     missing: theirs.missing(theirs.highest),
     acknowledgedThrough: ours.contiguous,

@@ -27,7 +27,7 @@
  */
 
 import type { AckBoard, PeerRecord } from '../../../shm/ack-board.js';
-import { LifeRecord, VectorRecord } from '../../../shm/board-records.js';
+import { SlotIncarnations, VectorRecord } from '../../../shm/board-records.js';
 import type { MemberTable } from '../../../shm/members.js';
 import type { Counts } from '../metrics.js';
 import type { ReplicationSettings } from '../settings.js';
@@ -63,7 +63,7 @@ interface ClosingContext {
 
 export class Closing {
   /** Per slot. */
-  readonly lives: readonly LifeRecord[];
+  readonly incarnationsBySlot: readonly SlotIncarnations[];
   /** An incarnation was being ended when a thread died: `finish` must be called. */
   isUnfinished: boolean;
   private readonly context: ClosingContext;
@@ -78,14 +78,14 @@ export class Closing {
 
   constructor(context: ClosingContext) {
     this.context = context;
-    this.lives = context.peers.map((_, slot) => {
-      const life = new LifeRecord();
-      context.board.readLife(slot, life);
-      return life;
+    this.incarnationsBySlot = context.peers.map((_, slot) => {
+      const incarnations = new SlotIncarnations();
+      context.board.readIncarnations(slot, incarnations);
+      return incarnations;
     });
-    this.progressAt = Float64Array.from(this.lives, (life) => life.frozenAt);
-    this.leftBehind = new Int32Array(this.lives.length);
-    this.isUnfinished = this.lives.some((_, slot) => this.endingOf(slot) !== 0);
+    this.progressAt = Float64Array.from(this.incarnationsBySlot, (incarnations) => incarnations.frozenAt);
+    this.leftBehind = new Int32Array(this.incarnationsBySlot.length);
+    this.isUnfinished = this.incarnationsBySlot.some((_, slot) => this.endingOf(slot) !== 0);
   }
 
   /**
@@ -93,10 +93,10 @@ export class Closing {
    * present one from now on.
    */
   begin(slot: number, incarnation: number, now: number): boolean {
-    const life = this.lives[slot];
-    if (life.current !== 0) this.freeze(slot, now);
-    if (life.pending > incarnation && !this.passOver(slot, now)) return false;
-    life.pending = incarnation;
+    const incarnations = this.incarnationsBySlot[slot];
+    if (incarnations.current !== 0) this.freeze(slot, now);
+    if (incarnations.pending > incarnation && !this.passOver(slot, now)) return false;
+    incarnations.pending = incarnation;
     return this.admit(slot, now);
   }
 
@@ -106,9 +106,9 @@ export class Closing {
    * it is not closed.
    */
   private passOver(slot: number, now: number): boolean {
-    const life = this.lives[slot];
-    if (life.former !== 0 && !life.isClosed && !this.tryClose(slot, now)) return false;
-    this.takeUp(slot, life.pending, now);
+    const incarnations = this.incarnationsBySlot[slot];
+    if (incarnations.former !== 0 && !incarnations.isClosed && !this.tryClose(slot, now)) return false;
+    this.takeUp(slot, incarnations.pending, now);
     return true;
   }
 
@@ -117,7 +117,7 @@ export class Closing {
     if (this.endingOf(slot) === 0) this.leaveFormer(slot);
     for (const channels of this.context.former) channels[slot].begin(true, incarnation);
     this.end(slot, incarnation, now);
-    this.context.board.writeLife(slot, this.lives[slot]);
+    this.context.board.writeIncarnations(slot, this.incarnationsBySlot[slot]);
   }
 
   /**
@@ -126,25 +126,25 @@ export class Closing {
    */
   replace(slot: number, incarnation: number): void {
     const { present, onFrozen, board } = this.context;
-    const life = this.lives[slot];
-    if (life.current !== 0) {
+    const incarnations = this.incarnationsBySlot[slot];
+    if (incarnations.current !== 0) {
       for (const channels of present) channels[slot].begin(false);
       onFrozen(slot);
     }
-    life.current = incarnation;
-    board.writeLife(slot, life);
+    incarnations.current = incarnation;
+    board.writeIncarnations(slot, incarnations);
   }
 
   /** Makes the pending incarnation the present one if the one before it is closed. */
   admit(slot: number, now: number): boolean {
-    const life = this.lives[slot];
-    if (life.former !== 0 && !life.isClosed && !this.tryClose(slot, now)) {
-      this.context.board.writeLife(slot, life);
+    const incarnations = this.incarnationsBySlot[slot];
+    if (incarnations.former !== 0 && !incarnations.isClosed && !this.tryClose(slot, now)) {
+      this.context.board.writeIncarnations(slot, incarnations);
       return false;
     }
-    life.current = life.pending;
-    life.pending = 0;
-    this.context.board.writeLife(slot, life);
+    incarnations.current = incarnations.pending;
+    incarnations.pending = 0;
+    this.context.board.writeIncarnations(slot, incarnations);
     return true;
   }
 
@@ -153,11 +153,11 @@ export class Closing {
    */
   freeze(slot: number, now: number): void {
     const { board, present, former } = this.context;
-    const life = this.lives[slot];
+    const incarnations = this.incarnationsBySlot[slot];
     if (this.endingOf(slot) === 0) this.leaveFormer(slot);
     let torn = 0;
     for (let object = 0; object < present.length; object++) {
-      if (former[object][slot].reception.incarnation === life.current) {
+      if (former[object][slot].reception.incarnation === incarnations.current) {
         // A receive thread that died had already done this object.
         torn += former[object][slot].torn;
         present[object][slot].begin(false);
@@ -166,7 +166,7 @@ export class Closing {
       const ended = present[object][slot];
       // Write the former cell before the present one is cleared: `finish` resumes from the former
       // cell.
-      torn += ended.freeze(life.current);
+      torn += ended.freeze(incarnations.current);
       present[object][slot] = former[object][slot];
       former[object][slot] = ended;
       present[object][slot].begin(false);
@@ -176,12 +176,12 @@ export class Closing {
       this.context.counts.add('state_rx_records_skipped', torn);
       this.giveUp(slot, 'it was sending this instance a coalesced backlog, of which only a part has come');
     }
-    const { current } = life;
-    life.current = 0;
+    const { current } = incarnations;
+    incarnations.current = 0;
     this.leftBehind[slot] = 0;
     this.end(slot, current, now);
     this.context.onFrozen(slot);
-    board.writeLife(slot, life);
+    board.writeIncarnations(slot, incarnations);
   }
 
   /**
@@ -189,10 +189,10 @@ export class Closing {
    * is received.
    */
   finish(now: number): void {
-    for (let slot = 0; slot < this.lives.length; slot++) {
+    for (let slot = 0; slot < this.incarnationsBySlot.length; slot++) {
       const incarnation = this.endingOf(slot);
       if (incarnation === 0) continue;
-      if (incarnation === this.lives[slot].current) this.freeze(slot, now);
+      if (incarnation === this.incarnationsBySlot[slot].current) this.freeze(slot, now);
       else this.takeUp(slot, incarnation, now);
     }
     this.isUnfinished = false;
@@ -200,14 +200,14 @@ export class Closing {
 
   /**
    * The incarnation of the slot that a receive thread was ending when it died; 0: none. The former
-   * vectors on the board are already about that incarnation, and the slot's `LifeRecord` is not
-   * yet.
+   * vectors on the board are already about that incarnation, and the slot's `SlotIncarnations` is
+   * not yet.
    */
   private endingOf(slot: number): number {
-    const life = this.lives[slot];
+    const incarnations = this.incarnationsBySlot[slot];
     for (const channels of this.context.former) {
       const { incarnation } = channels[slot].reception;
-      if (incarnation !== 0 && incarnation !== life.former) return incarnation;
+      if (incarnation !== 0 && incarnation !== incarnations.former) return incarnation;
     }
     return 0;
   }
@@ -218,20 +218,23 @@ export class Closing {
    */
   hearFrozen(slot: number, incarnation: number, grew: boolean, now: number): void {
     const { board } = this.context;
-    const life = this.lives[slot];
+    const incarnations = this.incarnationsBySlot[slot];
     if (grew) this.progressAt[slot] = now;
-    if (incarnation === life.former) {
-      if (!life.isClosed && this.tryClose(slot, now)) board.writeLife(slot, life);
+    if (incarnation === incarnations.former) {
+      if (!incarnations.isClosed && this.tryClose(slot, now)) board.writeIncarnations(slot, incarnations);
       return;
     }
     // Never go back to an earlier incarnation: a member that still names one hears of the later one
     // from us.
-    if (life.isOver(incarnation) || incarnation < life.former) return;
-    if (life.current === incarnation || (life.current < incarnation && life.current !== 0 && !this.isAlive(slot, now)))
+    if (incarnations.isOver(incarnation) || incarnation < incarnations.former) return;
+    if (
+      incarnations.current === incarnation ||
+      (incarnations.current < incarnation && incarnations.current !== 0 && !this.isAlive(slot, now))
+    )
       this.freeze(slot, now);
     // The former incarnation that we know must be closed first.
-    const known = life.closedThrough > 0 || life.barred > 0;
-    if (life.former === incarnation || (life.former === 0 ? !known : !life.isClosed)) return;
+    const known = incarnations.closedThrough > 0 || incarnations.barred > 0;
+    if (incarnations.former === incarnation || (incarnations.former === 0 ? !known : !incarnations.isClosed)) return;
     this.takeUp(slot, incarnation, now);
   }
 
@@ -256,15 +259,15 @@ export class Closing {
   tick(now: number): void {
     const { members, board } = this.context;
     this.missBehind(now);
-    for (let slot = 0; slot < this.lives.length; slot++) {
-      const life = this.lives[slot];
-      if (life.current !== 0 && life.current <= members.dead(slot)) this.freeze(slot, now);
-      if (life.former === 0) continue;
-      if (!life.isClosed) {
+    for (let slot = 0; slot < this.incarnationsBySlot.length; slot++) {
+      const incarnations = this.incarnationsBySlot[slot];
+      if (incarnations.current !== 0 && incarnations.current <= members.dead(slot)) this.freeze(slot, now);
+      if (incarnations.former === 0) continue;
+      if (!incarnations.isClosed) {
         if (!this.tryClose(slot, now)) this.losePatience(slot, now);
       } else if (this.isRetired(slot, now)) this.retire(slot);
       else continue;
-      board.writeLife(slot, life);
+      board.writeIncarnations(slot, incarnations);
     }
   }
 
@@ -273,18 +276,18 @@ export class Closing {
     const { present, former, board } = this.context;
     for (const channels of present) channels[slot].begin(false);
     for (const channels of former) channels[slot].begin(true);
-    this.lives[slot].floats.fill(0);
+    this.incarnationsBySlot[slot].floats.fill(0);
     this.leftBehind[slot] = 0;
-    board.writeLife(slot, this.lives[slot]);
+    board.writeIncarnations(slot, this.incarnationsBySlot[slot]);
   }
 
   /** Reads everything from the board again: it was filled with a donor's knowledge. */
   reload(): void {
     const { board } = this.context;
-    this.lives.forEach((life, slot) => {
-      life.floats.fill(0);
-      board.readLife(slot, life);
-      this.progressAt[slot] = life.frozenAt;
+    this.incarnationsBySlot.forEach((incarnations, slot) => {
+      incarnations.floats.fill(0);
+      board.readIncarnations(slot, incarnations);
+      this.progressAt[slot] = incarnations.frozenAt;
     });
   }
 
@@ -294,7 +297,7 @@ export class Closing {
    */
   formerSafeThrough(object: number, slot: number): number {
     const { self, members, peers } = this.context;
-    const incarnation = this.lives[slot].former;
+    const incarnation = this.incarnationsBySlot[slot].former;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < peers.length; member++) {
       if (member === self || !members.isMember(member) || peers[member].incarnation === 0) continue;
@@ -311,7 +314,7 @@ export class Closing {
    * are heard again. Call it before the former channels are reused.
    */
   private leaveFormer(slot: number): void {
-    if (this.lives[slot].former === 0) return;
+    if (this.incarnationsBySlot[slot].former === 0) return;
     const { self, members, peers } = this.context;
     for (let member = 0; member < peers.length; member++) {
       if (member === self || member === slot || !members.isMember(member)) continue;
@@ -328,7 +331,7 @@ export class Closing {
   private isLevel(member: number, slot: number): boolean {
     const { board, peers } = this.context;
     const { theirs } = this;
-    const { former } = this.lives[slot];
+    const { former } = this.incarnationsBySlot[slot];
     let agreed = 0;
     // A joining member takes a snapshot. The exception is one that still takes the former
     // incarnation as the present one: it may yet begin without state (joining.ts).
@@ -361,11 +364,11 @@ export class Closing {
   }
 
   private end(slot: number, incarnation: number, now: number): void {
-    const life = this.lives[slot];
-    life.former = incarnation;
-    if (life.pending === incarnation) life.pending = 0;
-    life.isClosed = false;
-    life.frozenAt = now;
+    const incarnations = this.incarnationsBySlot[slot];
+    incarnations.former = incarnation;
+    if (incarnations.pending === incarnation) incarnations.pending = 0;
+    incarnations.isClosed = false;
+    incarnations.frozenAt = now;
     this.progressAt[slot] = now;
     this.context.onEnd(now);
   }
@@ -374,7 +377,7 @@ export class Closing {
   private tryClose(slot: number, now: number): boolean {
     const { board } = this.context;
     // While a heard member speaks an earlier version, all members do, and none can say what it has.
-    const mute = this.lives.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
+    const mute = this.incarnationsBySlot.some((_, member) => this.isHeard(member, slot, now) && this.isMute(member));
     for (let member = 0; member < board.members && !mute; member++) {
       if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
       for (let object = 0; object < board.objects; object++) if (!this.agrees(object, member, slot)) return false;
@@ -396,7 +399,7 @@ export class Closing {
 
   private agrees(object: number, member: number, slot: number): boolean {
     if (this.isElsewhere(object, member, slot)) return true;
-    return this.theirs.incarnation === this.lives[slot].former && this.isSame(object, slot);
+    return this.theirs.incarnation === this.incarnationsBySlot[slot].former && this.isSame(object, slot);
   }
 
   /**
@@ -407,23 +410,29 @@ export class Closing {
   private isElsewhere(object: number, member: number, slot: number): boolean {
     const { board } = this.context;
     const { theirs } = this;
-    const life = this.lives[slot];
+    const incarnations = this.incarnationsBySlot[slot];
     theirs.incarnation = 0;
     board.readVector(object, member, slot, theirs);
     const present = theirs.incarnation;
     theirs.clear();
     board.readFormerVector(object, member, slot, theirs);
-    if (theirs.incarnation === life.former) return false;
-    return theirs.incarnation > life.former || present === 0 || present > life.former || present === life.pending;
+    if (theirs.incarnation === incarnations.former) return false;
+    return (
+      theirs.incarnation > incarnations.former ||
+      present === 0 ||
+      present > incarnations.former ||
+      present === incarnations.pending
+    );
   }
 
   private close(slot: number): void {
     const { former } = this.context;
-    const life = this.lives[slot];
+    const incarnations = this.incarnationsBySlot[slot];
     for (const channels of former) channels[slot].close();
-    life.isClosed = true;
-    if (life.pending > life.former) life.closedThrough = Math.max(life.closedThrough, life.former);
-    else life.bar(life.former);
+    incarnations.isClosed = true;
+    if (incarnations.pending > incarnations.former)
+      incarnations.closedThrough = Math.max(incarnations.closedThrough, incarnations.former);
+    else incarnations.bar(incarnations.former);
   }
 
   private losePatience(slot: number, now: number): void {
@@ -438,7 +447,7 @@ export class Closing {
    */
   private giveUp(slot: number, because: string): void {
     const { counts, onAlarm, members } = this.context;
-    counts.add('state_lives_unrepaired', 1);
+    counts.add('state_incarnations_unrepaired', 1);
     onAlarm(
       `what ${members.name(slot)} sent before it died is not the same everywhere: ${because}; a snapshot repairs it`,
       slot,
@@ -454,17 +463,18 @@ export class Closing {
   private isRetired(slot: number, now: number): boolean {
     const { peers, settings } = this.context;
     const isSilent = peers.some(({ incarnation, heardAt }) => incarnation !== 0 && now - heardAt > settings.silentMs);
-    if (isSilent || this.lives[slot].current === 0 || !this.isEverywhere(slot)) this.progressAt[slot] = now;
+    if (isSilent || this.incarnationsBySlot[slot].current === 0 || !this.isEverywhere(slot))
+      this.progressAt[slot] = now;
     return now - this.progressAt[slot] > settings.silentMs;
   }
 
   private isEverywhere(slot: number): boolean {
     const { self, members, peers, board } = this.context;
     const { theirs } = this;
-    const { current, former } = this.lives[slot];
+    const { current, former } = this.incarnationsBySlot[slot];
     for (let member = 0; member < peers.length; member++) {
       if (member === self || !members.isMember(member)) continue;
-      if (member !== slot && this.lives[member].pending !== 0) return false;
+      if (member !== slot && this.incarnationsBySlot[member].pending !== 0) return false;
       if (peers[member].incarnation === 0 || this.isMute(member)) continue;
       for (let object = 0; object < board.objects; object++) {
         if (this.differs(object, member, slot)) return false;
@@ -493,7 +503,7 @@ export class Closing {
     for (let object = 0; object < board.objects; object++) {
       theirs.incarnation = 0;
       board.readVector(object, member, slot, theirs);
-      if (theirs.incarnation === this.lives[slot].former) return true;
+      if (theirs.incarnation === this.incarnationsBySlot[slot].former) return true;
     }
     return false;
   }
@@ -503,7 +513,7 @@ export class Closing {
     const { theirs } = this;
     theirs.clear();
     this.context.board.readFormerVector(object, member, slot, theirs);
-    return theirs.incarnation === this.lives[slot].former && !this.isSame(object, slot);
+    return theirs.incarnation === this.incarnationsBySlot[slot].former && !this.isSame(object, slot);
   }
 
   /** Whether `theirs`, as read, equals what we have of the slot's former incarnation. */
@@ -515,10 +525,10 @@ export class Closing {
 
   /** Stops naming the closed incarnation, and clears what was kept of it. */
   private retire(slot: number): void {
-    const life = this.lives[slot];
+    const incarnations = this.incarnationsBySlot[slot];
     // Another member may have closed it before we took our state from there.
-    life.bar(life.former);
+    incarnations.bar(incarnations.former);
     for (const channels of this.context.former) channels[slot].begin(true);
-    life.former = 0;
+    incarnations.former = 0;
   }
 }

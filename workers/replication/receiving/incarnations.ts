@@ -19,7 +19,7 @@
  * A believed incarnation is admitted only after the one before it is closed (closing.ts).
  */
 
-import type { LifeRecord } from '../../../shm/board-records.js';
+import type { SlotIncarnations } from '../../../shm/board-records.js';
 import type { ReplicationSettings } from '../settings.js';
 
 /** An earlier incarnation that does not answer us is believed at this number of messages. */
@@ -45,7 +45,7 @@ interface Candidate {
   heardAt: number;
 }
 
-export class Lives {
+export class Beliefs {
   private readonly settings: ReplicationSettings;
   private readonly candidates: readonly Candidate[];
 
@@ -61,7 +61,7 @@ export class Lives {
    */
   judge(
     member: number,
-    life: LifeRecord,
+    incarnations: SlotIncarnations,
     incarnation: number,
     heardAt: number,
     now: number,
@@ -69,23 +69,23 @@ export class Lives {
     answers: boolean,
   ): Belief {
     const candidate = this.candidates[member];
-    if (incarnation === life.current) {
+    if (incarnation === incarnations.current) {
       candidate.messages = 0;
       return Belief.PRESENT;
     }
-    if (incarnation === life.former || life.isOver(incarnation)) return Belief.NOT;
-    if (incarnation === life.pending) {
+    if (incarnation === incarnations.former || incarnations.isOver(incarnation)) return Belief.NOT;
+    if (incarnation === incarnations.pending) {
       candidate.messages = 0;
       return Belief.WAITING;
     }
-    const isLater = incarnation > Math.max(life.current, life.former, life.pending);
-    if (isLater && (answers || life.current === 0 || !answered)) {
+    const isLater = incarnation > Math.max(incarnations.current, incarnations.former, incarnations.pending);
+    if (isLater && (answers || incarnations.current === 0 || !answered)) {
       candidate.messages = 0;
       return Belief.NEW;
     }
     if (now - heardAt <= this.settings.silentMs) return Belief.NOT;
     if (answers) return Belief.NEW;
-    if (life.current === 0 || answered) return Belief.NOT;
+    if (incarnations.current === 0 || answered) return Belief.NOT;
     if (candidate.messages === 0 || candidate.incarnation !== incarnation) {
       candidate.incarnation = incarnation;
       candidate.messages = 1;

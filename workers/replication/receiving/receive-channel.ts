@@ -39,7 +39,7 @@
  */
 
 import type { AckBoard } from '../../../shm/ack-board.js';
-import { VECTOR_APART, type VectorRecord } from '../../../shm/board-records.js';
+import { VECTOR_DETACHED, type VectorRecord } from '../../../shm/board-records.js';
 import { Applied, type StateObject } from '../../../shm/objects/core/object.js';
 import type { Counts } from '../metrics.js';
 import type { ForeignLog } from '../units/foreign-log.js';
@@ -79,8 +79,8 @@ export class ReceiveChannel {
    * In-order objects: the first number of the unit that stopped at a lock, and how many of its
    * words were applied.
    */
-  private heldFirst = 0;
-  private heldWords = 0;
+  private bufferedFirst = 0;
+  private bufferedWords = 0;
   private readonly foreign: ForeignLog;
   private kept = 0;
   private isFormer: boolean;
@@ -143,7 +143,7 @@ export class ReceiveChannel {
     if (torn > 0) {
       reception.retreat(reception.folded);
       this.reorder?.clear();
-      this.heldFirst = 0;
+      this.bufferedFirst = 0;
     }
     this.note();
     return torn;
@@ -222,7 +222,7 @@ export class ReceiveChannel {
     if (told && reader.highest > reception.highest) reception.highest = reader.highest;
     if (reader.datagram > reception.datagram) {
       reception.datagram = reader.datagram;
-      if (reader.unitsOrigin === reader.sender) this.noteApart(reader, excluded);
+      if (reader.unitsOrigin === reader.sender) this.noteDetached(reader, excluded);
       reception.stamp = reader.stamp;
       reception.arrivalMs = now;
     }
@@ -239,11 +239,11 @@ export class ReceiveChannel {
    * detached member alone. If another message with its latest numbers does not exclude us, the
    * whole backlog is under way.
    */
-  private noteApart(reader: MessageReader, excluded: boolean): void {
+  private noteDetached(reader: MessageReader, excluded: boolean): void {
     const { reception } = this;
-    const apart = excluded || reader.excludes(this.origin);
-    reception.flags = apart ? VECTOR_APART : 0;
-    if (apart) this.foldedThrough = Number.POSITIVE_INFINITY;
+    const isDetached = excluded || reader.excludes(this.origin);
+    reception.flags = isDetached ? VECTOR_DETACHED : 0;
+    if (isDetached) this.foldedThrough = Number.POSITIVE_INFINITY;
     else if (this.foldedThrough === Number.POSITIVE_INFINITY) this.foldedThrough = reader.highest;
   }
 
@@ -260,7 +260,7 @@ export class ReceiveChannel {
   private clear(): void {
     this.reception.clear();
     this.reorder?.clear();
-    this.heldFirst = 0;
+    this.bufferedFirst = 0;
     this.foldedThrough = Number.POSITIVE_INFINITY;
   }
 
@@ -370,7 +370,7 @@ export class ReceiveChannel {
     const end = at + recordWords;
     let next = at;
     // Once sent, a unit is never cut differently.
-    if (first === this.heldFirst && this.heldWords < recordWords) next += this.heldWords;
+    if (first === this.bufferedFirst && this.bufferedWords < recordWords) next += this.bufferedWords;
     while (next < end) {
       const length = words[next] & 0xff;
       try {
@@ -378,8 +378,8 @@ export class ReceiveChannel {
         if (outcome === Applied.BUSY) {
           counts.add('state_rx_units_busy', 1);
           if (this.reorder !== null) {
-            this.heldFirst = first;
-            this.heldWords = next - at;
+            this.bufferedFirst = first;
+            this.bufferedWords = next - at;
           }
           return false;
         }

@@ -26,7 +26,7 @@ import { FROZEN, MessageReader, type Reject, stampOf } from '../wire/message.js'
 import { ClockSkew, type SkewLevel } from './clock-skew.js';
 import { Closing } from './closing.js';
 import { EchoAge } from './echo-age.js';
-import { Belief, Lives } from './incarnations.js';
+import { Belief, Beliefs } from './incarnations.js';
 import { ReceiveChannel, type ReceiveContext } from './receive-channel.js';
 import { RoundTrip } from './round-trip.js';
 import { Vectors } from './vectors.js';
@@ -77,14 +77,14 @@ export class Receiver {
   private readonly peers: PeerRecord[];
   private readonly digest = new DigestRecord();
   private readonly theirs = new VectorRecord();
-  private readonly lives: Lives;
+  private readonly beliefs: Beliefs;
   private readonly closing: Closing;
   /** Per slot: when a believed incarnation of it was last heard, in ms. */
   private readonly heardAt: Float64Array;
   /** Per slot: when an incarnation that is not believed was last asked for an answer, in ms. */
   private readonly askedAt: Float64Array;
   /** Per slot: the incarnation that refuses us as we refuse it, as of the last alarm about it. */
-  private readonly estranged: Float64Array;
+  private readonly refusing: Float64Array;
   private readonly onAlarm: (problem: string, member: number) => void;
   /**
    * The current message answers a later datagram of ours than any that its sender's present
@@ -106,7 +106,7 @@ export class Receiver {
    * Per object: messages that asked for an acknowledgement, and their number when the doorbell last
    * rang.
    */
-  private readonly owed: Int32Array;
+  private readonly ackRequests: Int32Array;
   private readonly rung: Int32Array;
 
   constructor(options: ReceiverOptions) {
@@ -127,7 +127,7 @@ export class Receiver {
       board.readPeer(member, record);
       return record;
     });
-    this.lives = new Lives(settings);
+    this.beliefs = new Beliefs(settings);
     this.vectors = new Vectors(board);
     this.roundTrips = Array.from({ length: settings.slots }, () => new RoundTrip());
     this.echoAge = new EchoAge(board);
@@ -157,7 +157,7 @@ export class Receiver {
     );
     this.heardAt = Float64Array.from(this.peers, (peer) => peer.heardAt);
     this.askedAt = new Float64Array(settings.slots).fill(Number.NEGATIVE_INFINITY);
-    this.estranged = new Float64Array(settings.slots);
+    this.refusing = new Float64Array(settings.slots);
     this.onAlarm = options.onAlarm ?? (() => {});
     this.closing = new Closing({
       settings,
@@ -173,8 +173,8 @@ export class Receiver {
       onAlarm: this.onAlarm,
     });
     this.forgetStrangers();
-    this.owed = Int32Array.from(objects, (_, object) => board.owed(object));
-    this.rung = this.owed.slice();
+    this.ackRequests = Int32Array.from(objects, (_, object) => board.ackRequests(object));
+    this.rung = this.ackRequests.slice();
   }
 
   /**
@@ -204,8 +204,8 @@ export class Receiver {
     if (this.reader.unitsOrigin !== this.reader.sender) this.takeRepair(now, coarse);
     this.board.writePeer(member, this.peers[member]);
     this.board.noteChange(object);
-    const owed = this.reader.units > 0 && this.owe(object, now);
-    if (owed || (told && this.board.hungry(object))) this.ring();
+    const ackRequests = this.reader.units > 0 && this.requestAck(object, now);
+    if (ackRequests || (told && this.board.logFull(object))) this.ring();
     return null;
   }
 
@@ -265,18 +265,18 @@ export class Receiver {
    * new one.
    */
   private believe(member: number, incarnation: number, now: number): Reject | null {
-    const { closing, lives, context, answers } = this;
-    const life = closing.lives[member];
+    const { closing, beliefs, context, answers } = this;
+    const incarnations = closing.incarnationsBySlot[member];
     const answered = this.peers[member].hasAnswered;
-    const belief = lives.judge(member, life, incarnation, this.heardAt[member], now, answered, answers);
+    const belief = beliefs.judge(member, incarnations, incarnation, this.heardAt[member], now, answered, answers);
     if (belief === Belief.NOT) {
-      if (incarnation === life.former || life.isOver(incarnation)) this.noteEstranged(member);
+      if (incarnation === incarnations.former || incarnations.isOver(incarnation)) this.noteEstranged(member);
       else this.askForAnswer(member, now);
       return 'incarnation';
     }
     if (belief !== Belief.PRESENT || this.isLatest(member)) this.heardAt[member] = now;
     if (belief === Belief.PRESENT) return null;
-    if (belief === Belief.NEW && life.current !== 0) this.counts.add('state_rx_restarts', 1);
+    if (belief === Belief.NEW && incarnations.current !== 0) this.counts.add('state_rx_restarts', 1);
     if (context.joining) closing.replace(member, incarnation);
     else if (!(belief === Belief.NEW ? closing.begin(member, incarnation, now) : closing.admit(member, now)))
       return 'unclosed';
@@ -300,12 +300,12 @@ export class Receiver {
    */
   private noteEstranged(member: number): void {
     const { reader, settings, board, members } = this;
-    if (this.estranged[member] === reader.incarnation) return;
+    if (this.refusing[member] === reader.incarnation) return;
     for (let i = 0; i < reader.entries; i++) {
       reader.entry(i);
       if (reader.origin !== settings.self || reader.originIncarnation !== board.incarnation) continue;
       if ((reader.entryFlags & FROZEN) === 0) continue;
-      this.estranged[member] = reader.incarnation;
+      this.refusing[member] = reader.incarnation;
       this.counts.add('state_members_estranged', 1);
       this.onAlarm(
         `${members.name(member)} is evicted here, and this instance is evicted there: both sides go on alone, and refuse each other's messages; restart the instances of one side, which then take the state of the other`,
@@ -321,7 +321,7 @@ export class Receiver {
    */
   private forgetStrangers(): void {
     for (let slot = 0; slot < this.peers.length; slot++)
-      if (this.peers[slot].incarnation !== this.closing.lives[slot].current) this.forget(slot);
+      if (this.peers[slot].incarnation !== this.closing.incarnationsBySlot[slot].current) this.forget(slot);
   }
 
   /**
@@ -350,7 +350,7 @@ export class Receiver {
   private takeDigest(member: number): void {
     const { digest, reader } = this;
     digest.set(reader.vectorHash, reader.digest);
-    if (digest.isTold) this.board.writeDigest(reader.object, member, digest);
+    if (digest.isReplicated) this.board.writeDigest(reader.object, member, digest);
   }
 
   private compareClocks(member: number, now: number, wallMs: number): void {
@@ -390,7 +390,7 @@ export class Receiver {
 
   /** Sends every object's vectors soon, so that the other members hear of what has changed. */
   private announce(now: number): void {
-    for (let object = 0; object < this.channels.length; object++) this.owe(object, now);
+    for (let object = 0; object < this.channels.length; object++) this.requestAck(object, now);
     this.ring();
   }
 
@@ -430,7 +430,7 @@ export class Receiver {
     if (reader.originIncarnation > board.incarnation && reader.originIncarnation < INCARNATION_MAX)
       board.setOutrun(reader.originIncarnation);
     if ((reader.entryFlags & FROZEN) !== 0) {
-      if (ours) board.setDisowned();
+      if (ours) board.setDeclaredDead();
       // The donor of our snapshot may not have known our former incarnation, or had less of it.
       else this.takeFormer(member, this.self, now);
       return false;
@@ -457,7 +457,7 @@ export class Receiver {
     const { object } = this.reader;
     this.theirs.clear();
     this.board.readFormerVector(object, member, origin, this.theirs);
-    if (this.former[object][origin].adopt(this.theirs) && this.owe(object, now)) this.ring();
+    if (this.former[object][origin].adopt(this.theirs) && this.requestAck(object, now)) this.ring();
     // The send thread determines what the member lacks.
     if (grew) this.ring();
   }
@@ -468,7 +468,7 @@ export class Receiver {
   private takeRepair(now: number, coarse: number): void {
     const { reader, closing } = this;
     const origin = this.members.slotOf(reader.unitsOrigin);
-    if (origin < 0 || closing.lives[origin].former !== reader.unitsIncarnation) {
+    if (origin < 0 || closing.incarnationsBySlot[origin].former !== reader.unitsIncarnation) {
       this.counts.add('state_rx_units_refused', reader.units);
       return;
     }
@@ -478,7 +478,7 @@ export class Receiver {
 
   /** Prunes the foreign log: deletes the units that every member has. */
   private prune(object: number, origin: number): void {
-    const { current, former } = this.closing.lives[origin];
+    const { current, former } = this.closing.incarnationsBySlot[origin];
     const formerSafe = former === 0 ? Number.MAX_SAFE_INTEGER : this.closing.formerSafeThrough(object, origin);
     this.context.foreign[object][origin].prune(
       current,
@@ -492,12 +492,12 @@ export class Receiver {
    * Notes that an acknowledgement is due. Returns whether the send thread must be woken; the
    * board's comment says why none is missed.
    */
-  private owe(object: number, now: number): boolean {
-    const owed = (this.owed[object] + 1) | 0;
-    this.owed[object] = owed;
-    this.board.setOwed(object, owed);
+  private requestAck(object: number, now: number): boolean {
+    const ackRequests = (this.ackRequests[object] + 1) | 0;
+    this.ackRequests[object] = ackRequests;
+    this.board.setAckRequests(object, ackRequests);
     if (((this.board.served(object) - this.rung[object]) | 0) < 0) return false;
-    this.rung[object] = owed;
+    this.rung[object] = ackRequests;
     this.board.setOwedAt(object, now);
     return true;
   }

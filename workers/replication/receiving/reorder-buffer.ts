@@ -3,7 +3,7 @@
  * size is bounded: a unit that does not fit is not buffered, and comes again.
  */
 
-interface HeldUnit {
+interface BufferedUnit {
   readonly first: number;
   readonly last: number;
   readonly records: Int32Array;
@@ -16,7 +16,7 @@ export class ReorderBuffer {
   bytes = 0;
   private readonly limit: number;
   /** Ascending by number. */
-  private held: HeldUnit[] = [];
+  private held: BufferedUnit[] = [];
 
   constructor(bytesMax: number) {
     this.limit = bytesMax;
@@ -38,7 +38,7 @@ export class ReorderBuffer {
   }
 
   /** Removes and returns the earliest unit if it ends at or below `contiguous`, else null. */
-  take(contiguous: number): HeldUnit | null {
+  take(contiguous: number): BufferedUnit | null {
     const head = this.held[0];
     if (head === undefined || head.last > contiguous) return null;
     this.held.shift();

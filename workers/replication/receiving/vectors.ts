@@ -9,9 +9,9 @@
  */
 
 import { type AckBoard, type PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
-import { VECTOR_HOLDS } from '../../../shm/board-records.js';
+import { VECTOR_RETAINS } from '../../../shm/board-records.js';
 import type { MemberTable } from '../../../shm/members.js';
-import { HOLDS, type MessageReader } from '../wire/message.js';
+import { type MessageReader, RETAINS } from '../wire/message.js';
 
 export class Vectors {
   private readonly board: AckBoard;
@@ -96,7 +96,7 @@ function takeEntry(reader: MessageReader, record: VectorRecord): boolean {
   if (reader.datagram <= record.datagram) return false;
   if (record.incarnation !== reader.originIncarnation) record.clear();
   record.incarnation = reader.originIncarnation;
-  record.flags = (reader.entryFlags & HOLDS) === 0 ? 0 : VECTOR_HOLDS;
+  record.flags = (reader.entryFlags & RETAINS) === 0 ? 0 : VECTOR_RETAINS;
   record.datagram = reader.datagram;
   record.contiguous = Math.max(record.contiguous, reader.contiguous);
   let ranges = 0;

@@ -6,7 +6,7 @@
 import { VectorRecord } from '../../../shm/ack-board.js';
 import { DigestRecord, PeerRecord } from '../../../shm/board-records.js';
 import { selfIndex } from '../settings.js';
-import { FREEZING_VERSION, FROZEN, HOLDS } from '../wire/message.js';
+import { FREEZING_VERSION, FROZEN, RETAINS } from '../wire/message.js';
 import type { Attachments } from './attachments.js';
 import type { ChannelContext, Composer } from './channel.js';
 import { EVERYONE, type Outlet } from './outlet.js';
@@ -19,7 +19,7 @@ export class Acknowledging {
   /** Version of each origin's vector that was last sent. */
   private readonly told: Int32Array;
   /** The same for the vector of its former incarnation. */
-  private readonly toldFormer: Int32Array;
+  private readonly reportedFormer: Int32Array;
   private readonly vector = new VectorRecord();
   private readonly peer = new PeerRecord();
   private readonly self: number;
@@ -37,7 +37,7 @@ export class Acknowledging {
     this.composer = composer;
     this.attachments = attachments;
     this.told = new Int32Array(context.settings.slots);
-    this.toldFormer = new Int32Array(context.settings.slots);
+    this.reportedFormer = new Int32Array(context.settings.slots);
     this.self = selfIndex(context.settings);
     this.served = context.board.served(object);
   }
@@ -68,13 +68,13 @@ export class Acknowledging {
   poll(now: number, outlet: Outlet): number {
     const { attachments } = this;
     const { board, counts, peers, settings, writer } = this.context;
-    const owed = board.owed(this.object);
+    const ackRequests = board.ackRequests(this.object);
     if (this.keepaliveDue === Number.POSITIVE_INFINITY) this.keepaliveDue = now;
     const keepalive = now >= this.keepaliveDue;
     if (!keepalive) {
-      if (owed === this.served) return 0;
+      if (ackRequests === this.served) return 0;
       if (this.ackDue === Number.POSITIVE_INFINITY)
-        this.ackDue = Math.min(now, board.owedAt(this.object)) + peers.ackDelayMs;
+        this.ackDue = Math.min(now, board.ackRequestedAt(this.object)) + peers.ackDelayMs;
       if (now < this.ackDue) return 0;
     }
     let messages = 0;
@@ -89,7 +89,7 @@ export class Acknowledging {
       this.composer.finish(datagram, outlet, EVERYONE, attachments.floor());
       messages++;
     } while (origin < settings.slots);
-    this.noteServed(owed, now);
+    this.noteServed(ackRequests, now);
     if (keepalive) this.keepaliveDue = now + settings.keepaliveMs;
     counts.add(keepalive ? 'state_tx_keepalives' : 'state_tx_acks', messages);
     return messages;
@@ -112,9 +112,9 @@ export class Acknowledging {
    */
   piggyback(now: number, reserve: number): void {
     const { board, peers, settings } = this.context;
-    const owed = board.owed(this.object);
-    if (owed === this.served || now - this.vectorSentAt < peers.ackDelayMs / 4) return;
-    if (this.addEntries(now, 0, false, reserve) === settings.slots) this.noteServed(owed, now);
+    const ackRequests = board.ackRequests(this.object);
+    if (ackRequests === this.served || now - this.vectorSentAt < peers.ackDelayMs / 4) return;
+    if (this.addEntries(now, 0, false, reserve) === settings.slots) this.noteServed(ackRequests, now);
   }
 
   /**
@@ -138,7 +138,7 @@ export class Acknowledging {
     vector.incarnation = 0;
     const version = board.readReception(this.object, origin, vector);
     if (vector.incarnation !== 0) {
-      const flags = this.holds(origin) ? HOLDS : 0;
+      const flags = this.retains(origin) ? RETAINS : 0;
       if (!writer.addEntry(peers.members.id(origin), vector, now, reserve, flags)) return false;
     }
     this.told[origin] = version;
@@ -151,13 +151,13 @@ export class Acknowledging {
    */
   private addFormer(now: number, origin: number, all: boolean, reserve: number): boolean {
     const { board, peers, writer } = this.context;
-    if (!all && board.formerVersion(this.object, origin) === this.toldFormer[origin]) return true;
+    if (!all && board.formerVersion(this.object, origin) === this.reportedFormer[origin]) return true;
     const { vector } = this;
     vector.clear();
     const version = board.readFormer(this.object, origin, vector);
     if (vector.incarnation !== 0 && writer.version >= FREEZING_VERSION)
       if (!writer.addEntry(peers.members.id(origin), vector, now, reserve, FROZEN)) return false;
-    this.toldFormer[origin] = version;
+    this.reportedFormer[origin] = version;
     return true;
   }
 
@@ -166,9 +166,9 @@ export class Acknowledging {
    * leaving member nothing more is retained once we have everything of it, which tells it that it
    * may go.
    */
-  private holds(origin: number): boolean {
+  private retains(origin: number): boolean {
     const { peer, vector } = this;
-    if (!this.attachments.holdsFor(origin, vector.incarnation)) return false;
+    if (!this.attachments.retainsFor(origin, vector.incarnation)) return false;
     this.context.board.readPeer(origin, peer);
     return !peer.isLeaving || vector.contiguous < vector.highest;
   }
@@ -177,11 +177,11 @@ export class Acknowledging {
    * All acknowledgements due up to `owed` have been sent. Those that came meanwhile are due again;
    * the board's comment describes this race.
    */
-  private noteServed(owed: number, now: number): void {
+  private noteServed(ackRequests: number, now: number): void {
     const { board, peers } = this.context;
-    this.served = owed;
+    this.served = ackRequests;
     this.vectorSentAt = now;
-    board.setServed(this.object, owed);
-    this.ackDue = board.owed(this.object) === owed ? Number.POSITIVE_INFINITY : now + peers.ackDelayMs;
+    board.setServed(this.object, ackRequests);
+    this.ackDue = board.ackRequests(this.object) === ackRequests ? Number.POSITIVE_INFINITY : now + peers.ackDelayMs;
   }
 }

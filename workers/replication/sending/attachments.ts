@@ -27,7 +27,7 @@ import { Attachment, AttachmentRecord } from '../../../shm/board-records.js';
 import type { StateObject } from '../../../shm/objects/core/object.js';
 import { selfIndex } from '../settings.js';
 import type { UnitLog } from '../units/unit-log.js';
-import { Debt } from './backlog.js';
+import { Backlog } from './backlog.js';
 import type { ChannelContext, Composer } from './channel.js';
 import { EVERYONE, type Outlet } from './outlet.js';
 import type { Audience } from './retransmission.js';
@@ -74,11 +74,11 @@ export class Attachments implements Audience {
    * snapshot must contain them.
    */
   private readonly spared: Float64Array;
-  private readonly debts: (Debt | null)[];
+  private readonly backlogs: (Backlog | null)[];
   /** 1: an alarm said that the member needs a snapshot, and it has not returned since. */
   private readonly alarmed: Uint8Array;
   /** The number of members that are not attached. */
-  private apart = 0;
+  private detachedCount = 0;
   private readonly record = new AttachmentRecord();
   private changes = -1;
   private looks = -1;
@@ -99,35 +99,35 @@ export class Attachments implements Audience {
     this.from = new Float64Array(slots);
     this.spared = new Float64Array(slots);
     this.alarmed = new Uint8Array(slots);
-    this.debts = new Array<Debt | null>(slots).fill(null);
+    this.backlogs = new Array<Backlog | null>(slots).fill(null);
     for (let member = 0; member < slots; member++) this.resume(member);
   }
 
   /** Units in all backlogs. */
-  get owedUnits(): number {
+  get backlogUnits(): number {
     let units = 0;
-    for (const debt of this.debts) if (debt !== null) units += debt.log.units + debt.fold.records;
+    for (const backlog of this.backlogs) if (backlog !== null) units += backlog.log.units + backlog.fold.records;
     return units;
   }
 
-  get owedMembers(): number {
+  get backlogMembers(): number {
     let members = 0;
-    for (const debt of this.debts) if (debt !== null) members++;
+    for (const backlog of this.backlogs) if (backlog !== null) members++;
     return members;
   }
 
   /** Whether more can be sent as soon as something is acknowledged. */
   get isWaiting(): boolean {
-    if (this.apart === 0) return false;
-    for (const debt of this.debts) if (debt?.isWaiting) return true;
+    if (this.detachedCount === 0) return false;
+    for (const backlog of this.backlogs) if (backlog?.isWaiting) return true;
     return false;
   }
 
   /** When a backlog has something due, in ms. */
   get deadline(): number {
-    if (this.apart === 0) return NOTHING;
+    if (this.detachedCount === 0) return NOTHING;
     let deadline = NOTHING;
-    for (const debt of this.debts) if (debt !== null) deadline = Math.min(deadline, debt.deadline);
+    for (const backlog of this.backlogs) if (backlog !== null) deadline = Math.min(deadline, backlog.deadline);
     return deadline;
   }
 
@@ -155,10 +155,10 @@ export class Attachments implements Audience {
    * the announced floor is lower (`floor`), and a snapshot of that member would leave an unseen
    * gap.
    */
-  holdsFor(member: number, incarnation: number): boolean {
+  retainsFor(member: number, incarnation: number): boolean {
     if (this.incarnation[member] !== incarnation || this.state[member] === Attachment.ABSENT) return false;
     const isJoining = this.context.peers.joining[member] === 1;
-    return !isJoining || this.debts[member] !== null || !this.isBacklogUnderWay;
+    return !isJoining || this.backlogs[member] !== null || !this.isBacklogUnderWay;
   }
 
   /**
@@ -166,12 +166,12 @@ export class Attachments implements Audience {
    * longer has.
    */
   private get isBacklogUnderWay(): boolean {
-    if (this.apart === 0) return false;
+    if (this.detachedCount === 0) return false;
     const { silent } = this.context.peers;
     for (let member = 0; member < this.slots; member++) {
-      const debt = this.debts[member];
-      if (debt === null || this.from[member] === NOTHING || silent[member] === 1) continue;
-      if (debt.log.floor < this.log.floor) return true;
+      const backlog = this.backlogs[member];
+      if (backlog === null || this.from[member] === NOTHING || silent[member] === 1) continue;
+      if (backlog.log.floor < this.log.floor) return true;
     }
     return false;
   }
@@ -192,7 +192,7 @@ export class Attachments implements Audience {
    * The number through which the member has every unit; infinite: it is not attached, silent, or
    * not present.
    */
-  heldThrough(member: number): number {
+  attachedThrough(member: number): number {
     const { present, silent } = this.context.peers;
     const isAttached = present[member] === 1 && silent[member] === 0 && this.state[member] === Attachment.ATTACHED;
     return isAttached ? this.acknowledged[member].contiguous : NOTHING;
@@ -283,10 +283,10 @@ export class Attachments implements Audience {
    */
   floor(): number {
     let { floor } = this.log;
-    if (this.apart === 0) return floor;
+    if (this.detachedCount === 0) return floor;
     for (let member = 0; member < this.slots; member++) {
-      const debt = this.debts[member];
-      if (debt !== null && this.from[member] < NOTHING) floor = Math.min(floor, debt.log.floor);
+      const backlog = this.backlogs[member];
+      if (backlog !== null && this.from[member] < NOTHING) floor = Math.min(floor, backlog.log.floor);
     }
     return floor;
   }
@@ -299,7 +299,7 @@ export class Attachments implements Audience {
     this.maskLow = 0;
     this.maskHigh = 0;
     this.maskThrough = NOTHING;
-    if (this.apart === 0) return;
+    if (this.detachedCount === 0) return;
     for (let member = 0; member < this.slots; member++) {
       const from = this.from[member];
       if (from < first) continue;
@@ -326,17 +326,17 @@ export class Attachments implements Audience {
    * Adds a unit that was put into the log to the backlogs of the members that get nothing from
    * there.
    */
-  owe(count: number, words: Int32Array, at: number, length: number): void {
-    if (this.apart === 0) return;
+  addToBacklogs(count: number, words: Int32Array, at: number, length: number): void {
+    if (this.detachedCount === 0) return;
     for (let member = 0; member < this.slots; member++) {
-      const debt = this.debts[member];
-      if (debt === null || this.from[member] < NOTHING) continue;
-      if (debt.isRetained && this.context.peers.joining[member] === 1) {
-        if (!debt.addExact(count, words, at, length) || this.isTooLarge(debt)) this.forgetRetained(member);
+      const backlog = this.backlogs[member];
+      if (backlog === null || this.from[member] < NOTHING) continue;
+      if (backlog.isRetained && this.context.peers.joining[member] === 1) {
+        if (!backlog.addExact(count, words, at, length) || this.isTooLarge(backlog)) this.forgetRetained(member);
         continue;
       }
-      debt.add(count, words, at, length);
-      if (this.isTooLarge(debt)) this.lose(member, OUTGROWN);
+      backlog.add(count, words, at, length);
+      if (this.isTooLarge(backlog)) this.lose(member, OUTGROWN);
     }
   }
 
@@ -365,7 +365,7 @@ export class Attachments implements Audience {
 
   /** Sends backlogs, and changes the members' states. Returns the amount of work done. */
   poll(now: number, outlet: Outlet): number {
-    if (this.apart === 0) return 0;
+    if (this.detachedCount === 0) return 0;
     const { peers } = this.context;
     let work = 0;
     for (let member = 0; member < this.slots; member++) {
@@ -374,26 +374,26 @@ export class Attachments implements Audience {
         if (peers.joining[member] === 1) this.attach(member);
         else if (peers.silent[member] === 0) this.goOn(member);
       }
-      const debt = this.debts[member];
-      if (debt === null) continue;
-      if (debt.isRetained && peers.joining[member] === 1) {
+      const backlog = this.backlogs[member];
+      if (backlog === null) continue;
+      if (backlog.isRetained && peers.joining[member] === 1) {
         this.maskFor();
-        work += debt.tellFloor(now, outlet, this.maskLow, this.maskHigh);
-        this.reportRetained(member, debt, now);
+        work += backlog.sendFloor(now, outlet, this.maskLow, this.maskHigh);
+        this.reportRetained(member, backlog, now);
       }
-      work += debt.poll(now, outlet);
-      this.settle(member, debt);
+      work += backlog.poll(now, outlet);
+      this.settle(member, backlog);
     }
     if (now >= this.publishAt) {
       this.publishAt = now + PUBLISH_MS;
-      for (let member = 0; member < this.slots; member++) if (this.debts[member] !== null) this.publish(member);
+      for (let member = 0; member < this.slots; member++) if (this.backlogs[member] !== null) this.publish(member);
     }
     return work;
   }
 
   /** Restarts the pace of the backlogs: silent members are heard again. */
-  startAnew(): void {
-    for (const debt of this.debts) debt?.startAnew();
+  restart(): void {
+    for (const backlog of this.backlogs) backlog?.restart();
   }
 
   /**
@@ -408,8 +408,8 @@ export class Attachments implements Audience {
     if (record.state === Attachment.ATTACHED) return;
     this.state[member] = record.state;
     this.from[member] = NOTHING;
-    this.apart++;
-    if (record.state === Attachment.OWED) this.lose(member, 'the send thread that kept what it is owed has ended');
+    this.detachedCount++;
+    if (record.state === Attachment.BACKLOG) this.lose(member, 'the send thread that kept what it is owed has ended');
   }
 
   /**
@@ -440,27 +440,28 @@ export class Attachments implements Audience {
     }
     // This poll may have received the acknowledgement that completes the last backlog, and more
     // than that.
-    if (this.debts[member]?.isPaid) this.restore(member);
+    if (this.backlogs[member]?.isComplete) this.restore(member);
     let position = this.firstLacking(member);
-    const debt = this.debts[member] ?? this.newDebt(member, position === log.tail ? log.nextSequence : log.first);
-    if (this.state[member] === Attachment.ATTACHED) this.apart++;
-    this.state[member] = Attachment.OWED;
+    const backlog =
+      this.backlogs[member] ?? this.newBacklog(member, position === log.tail ? log.nextSequence : log.first);
+    if (this.state[member] === Attachment.ATTACHED) this.detachedCount++;
+    this.state[member] = Attachment.BACKLOG;
     this.from[member] = NOTHING;
     context.counts.add('state_tx_detached', 1);
     while (position !== log.tail) {
       const sent = position !== log.unsent && ((position - log.unsent) | 0) < 0;
       position = log.load(position);
-      if (log.first !== debt.through + 1) {
-        this.lose(member, `what is kept for it ends at ${debt.through}, and the unit log goes on at ${log.first}`);
+      if (log.first !== backlog.through + 1) {
+        this.lose(member, `what is kept for it ends at ${backlog.through}, and the unit log goes on at ${log.first}`);
         return;
       }
-      if (!sent) debt.add(log.count, log.words, log.recordsAt, log.recordWords);
-      else if (!debt.addExact(log.count, log.words, log.recordsAt, log.recordWords)) {
+      if (!sent) backlog.add(log.count, log.words, log.recordsAt, log.recordWords);
+      else if (!backlog.addExact(log.count, log.words, log.recordsAt, log.recordWords)) {
         this.lose(member, OUTGROWN);
         return;
       }
     }
-    if (this.isTooLarge(debt)) this.lose(member, OUTGROWN);
+    if (this.isTooLarge(backlog)) this.lose(member, OUTGROWN);
     else this.publish(member);
   }
 
@@ -487,18 +488,18 @@ export class Attachments implements Audience {
   private retain(member: number): void {
     const { log } = this;
     let position = this.firstLacking(member);
-    const debt = this.newDebt(member, position === log.tail ? log.nextSequence : log.first, true);
-    if (this.state[member] === Attachment.ATTACHED) this.apart++;
-    this.state[member] = Attachment.OWED;
+    const backlog = this.newBacklog(member, position === log.tail ? log.nextSequence : log.first, true);
+    if (this.state[member] === Attachment.ATTACHED) this.detachedCount++;
+    this.state[member] = Attachment.BACKLOG;
     this.from[member] = NOTHING;
     this.context.counts.add('state_tx_retained', 1);
     while (position !== log.tail) {
       position = log.load(position);
-      if (debt.addExact(log.count, log.words, log.recordsAt, log.recordWords)) continue;
+      if (backlog.addExact(log.count, log.words, log.recordsAt, log.recordWords)) continue;
       this.forgetRetained(member);
       return;
     }
-    if (this.isTooLarge(debt)) this.forgetRetained(member);
+    if (this.isTooLarge(backlog)) this.forgetRetained(member);
     else this.publish(member);
   }
 
@@ -506,17 +507,18 @@ export class Attachments implements Audience {
    * Reports once what is retained for a member that is still joining. Retained units take memory
    * until the join ends.
    */
-  private reportRetained(member: number, debt: Debt, now: number): void {
+  private reportRetained(member: number, backlog: Backlog, now: number): void {
     if (this.alarmed[member] === 1) return;
-    const bytesMax = Math.min(this.context.settings.debtBytesEach, this.context.debts.limit);
-    if (debt.isReported || (debt.retainedMs(now) < RETAINED_MS && debt.bytes < RETAINED_SHARE * bytesMax)) return;
-    debt.isReported = true;
+    const bytesMax = Math.min(this.context.settings.backlogBytesEach, this.context.backlogBudget.limit);
+    if (backlog.isReported || (backlog.retainedMs(now) < RETAINED_MS && backlog.bytes < RETAINED_SHARE * bytesMax))
+      return;
+    backlog.isReported = true;
     const name = this.context.peers.members.name(member);
-    const seconds = Math.round(debt.retainedMs(now) / 1000);
+    const seconds = Math.round(backlog.retainedMs(now) / 1000);
     this.context.onAlarm(
-      `${name} is still joining: since ${seconds} s the unit log is not enough, and ${debt.numbers} records ` +
-        `(${(debt.bytes / 2 ** 20).toFixed(1)} MiB of ${(bytesMax / 2 ** 20).toFixed(1)}) are retained for it; ` +
-        'beyond replication.debt_bytes_each or debt_bytes it has to take another snapshot',
+      `${name} is still joining: since ${seconds} s the unit log is not enough, and ${backlog.numbers} records ` +
+        `(${(backlog.bytes / 2 ** 20).toFixed(1)} MiB of ${(bytesMax / 2 ** 20).toFixed(1)}) are retained for it; ` +
+        'beyond replication.backlog_bytes it has to take another snapshot',
       this.object,
     );
   }
@@ -529,11 +531,11 @@ export class Attachments implements Audience {
     this.attach(member);
     // Otherwise the log would wait for it.
     this.spared[member] = this.log.nextSequence - 1;
-    this.context.counts.add('state_tx_debts_lost', 1);
+    this.context.counts.add('state_tx_backlogs_lost', 1);
     if (this.alarmed[member] === 0)
       this.context.onAlarm(
         `${this.context.peers.members.name(member)} joins more slowly than units can be kept for it, and has to take another ` +
-          'snapshot: raise replication.debt_bytes_each and replication.debt_bytes, or lower the load while it joins',
+          'snapshot: raise replication.backlog_bytes, or lower the load while it joins',
         this.object,
       );
     this.alarmed[member] = 1;
@@ -545,69 +547,69 @@ export class Attachments implements Audience {
       this.attach(member);
       return;
     }
-    this.newDebt(member, this.log.nextSequence);
-    this.state[member] = Attachment.OWED;
+    this.newBacklog(member, this.log.nextSequence);
+    this.state[member] = Attachment.BACKLOG;
   }
 
   /**
    * Attaches the member to the log once all of its backlog is under way. Ends a backlog that is
    * acknowledged or void.
    */
-  private settle(member: number, debt: Debt): void {
+  private settle(member: number, backlog: Backlog): void {
     const { contiguous } = this.acknowledged[member];
-    const last = debt.log.nextSequence - 1;
+    const last = backlog.log.nextSequence - 1;
     if (contiguous > last && contiguous + 1 < this.log.floor) {
       this.lose(member, 'it has a snapshot that is too old');
-    } else if (debt.isTorn) {
+    } else if (backlog.isTorn) {
       this.lose(member, 'the numbers that it took over from a snapshot do not fit the backlog that is kept for it');
-    } else if (contiguous > last || debt.isPaid) {
+    } else if (contiguous > last || backlog.isComplete) {
       // If it has more than we sent it, it took a snapshot, and has the log's unit boundaries.
       this.restore(member);
-    } else if (debt.isUnderWay && this.from[member] === NOTHING && this.context.peers.silent[member] === 0) {
+    } else if (backlog.isUnderWay && this.from[member] === NOTHING && this.context.peers.silent[member] === 0) {
       this.from[member] = last;
     }
   }
 
   /** The member has all of its backlog. */
   private restore(member: number): void {
-    this.context.counts.add('state_tx_returned', 1);
+    this.context.counts.add('state_tx_reattached', 1);
     this.alarmed[member] = 0;
     this.attach(member);
   }
 
   private attach(member: number): void {
-    if (this.state[member] !== Attachment.ATTACHED) this.apart--;
-    this.debts[member]?.drop();
-    this.debts[member] = null;
+    if (this.state[member] !== Attachment.ATTACHED) this.detachedCount--;
+    this.backlogs[member]?.drop();
+    this.backlogs[member] = null;
     this.state[member] = Attachment.ATTACHED;
     this.from[member] = 0;
     this.publish(member);
   }
 
   private lose(member: number, why: string): void {
-    if (this.state[member] === Attachment.ATTACHED) this.apart++;
-    this.debts[member]?.drop();
-    this.debts[member] = null;
+    if (this.state[member] === Attachment.ATTACHED) this.detachedCount++;
+    this.backlogs[member]?.drop();
+    this.backlogs[member] = null;
     this.state[member] = Attachment.ABSENT;
     this.from[member] = NOTHING;
     this.publish(member);
-    this.context.counts.add('state_tx_debts_lost', 1);
+    this.context.counts.add('state_tx_backlogs_lost', 1);
     if (this.alarmed[member] === 0)
       this.context.onAlarm(`${this.context.peers.members.name(member)} needs a snapshot: ${why}`, this.object);
     this.alarmed[member] = 1;
   }
 
-  private newDebt(member: number, first: number, isRetained = false): Debt {
+  private newBacklog(member: number, first: number, isRetained = false): Backlog {
     const { source, context, composer } = this;
     const acknowledged = this.acknowledged[member];
-    const debt = new Debt({ source, member, acknowledged, first, isRetained, context, composer });
-    this.debts[member] = debt;
-    return debt;
+    const backlog = new Backlog({ source, member, acknowledged, first, isRetained, context, composer });
+    this.backlogs[member] = backlog;
+    return backlog;
   }
 
-  private isTooLarge(debt: Debt): boolean {
-    const { debts } = this.context;
-    return debts.used > debts.limit || debt.fold.bytes > debts.perFold;
+  private isTooLarge(backlog: Backlog): boolean {
+    const { backlogBudget } = this.context;
+    return backlogBudget.used > backlogBudget.limit || backlog.fold.bytes > backlogBudget.perFold;
   }
 
   private through(heard: boolean): number {
@@ -623,11 +625,11 @@ export class Attachments implements Audience {
 
   private publish(member: number): void {
     const { record } = this;
-    const debt = this.debts[member];
+    const backlog = this.backlogs[member];
     record.state = this.state[member];
     record.incarnation = this.incarnation[member];
-    record.owedRecords = debt === null ? 0 : debt.numbers;
-    record.owedBytes = debt === null ? 0 : debt.bytes;
+    record.backlogRecords = backlog === null ? 0 : backlog.numbers;
+    record.backlogBytes = backlog === null ? 0 : backlog.bytes;
     record.cut = this.from[member] === NOTHING ? this.log.nextSequence - 1 : this.from[member];
     this.context.board.writeAttachment(this.object, member, record);
   }

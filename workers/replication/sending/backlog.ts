@@ -39,7 +39,7 @@ const WINDOW_UNITS_MAX = 256;
 const LOG_BYTES_MAX = 1 << 30;
 
 /** How a backlog is made. */
-interface DebtOptions {
+interface BacklogOptions {
   readonly source: StateObject;
   readonly member: number;
   /** What the member has of our units, kept up to date by the owner. */
@@ -55,7 +55,7 @@ interface DebtOptions {
   readonly composer: Composer;
 }
 
-export class Debt implements Audience {
+export class Backlog implements Audience {
   readonly log: UnitLog;
   readonly fold: Fold;
   /**
@@ -104,7 +104,7 @@ export class Debt implements Audience {
   /** The writer's version for other messages than ours. */
   private version = FORMAT_VERSION;
 
-  constructor(options: DebtOptions) {
+  constructor(options: BacklogOptions) {
     const { context, member } = options;
     const { settings, peers, unitWords } = context;
     this.member = member;
@@ -115,7 +115,7 @@ export class Debt implements Audience {
     this.composer = options.composer;
     // Twice the channel's size, so that what a member detached again had in its window also fits.
     // Memory that is not touched costs nothing.
-    const bytes = Math.max(2 * settings.unitLogBytes, options.isRetained ? settings.debtBytesEach : 0);
+    const bytes = Math.max(2 * settings.unitLogBytes, options.isRetained ? settings.backlogBytesEach : 0);
     this.log = new UnitLog(unitLogRegion(createUnitLogs(1, Math.min(bytes, LOG_BYTES_MAX), options.first), 0, 1));
     this.againTo = this.log.head;
     this.lostTo = this.log.head;
@@ -139,7 +139,7 @@ export class Debt implements Audience {
     return this.fold.numbers === 0 && this.log.unsent === this.log.tail && this.inFlight <= this.window;
   }
 
-  get isPaid(): boolean {
+  get isComplete(): boolean {
     return this.fold.numbers === 0 && this.acknowledged.contiguous >= this.log.nextSequence - 1;
   }
 
@@ -187,7 +187,7 @@ export class Debt implements Audience {
    * snapshot must be complete. For other members the message says nothing new. `low`, `high`: the
    * mask of members excluded at present. Returns the number of messages sent.
    */
-  tellFloor(now: number, outlet: Outlet, low: number, high: number): number {
+  sendFloor(now: number, outlet: Outlet, low: number, high: number): number {
     this.retainedSince = Math.min(this.retainedSince, now);
     if (now < this.nudgeAt) return 0;
     const datagram = this.begin(now, outlet);
@@ -208,7 +208,7 @@ export class Debt implements Audience {
 
   /** Releases its part of the budget. */
   drop(): void {
-    this.context.debts.used -= this.charged;
+    this.context.backlogBudget.used -= this.charged;
     this.charged = 0;
   }
 
@@ -228,8 +228,8 @@ export class Debt implements Audience {
   }
 
   /** Restarts the pace: the member is heard again. */
-  startAnew(): void {
-    this.retransmission.startAnew();
+  restart(): void {
+    this.retransmission.restart();
     this.window = Math.min(this.window, WINDOW_UNITS_START * this.context.unitWords);
   }
 
@@ -333,7 +333,7 @@ export class Debt implements Audience {
 
   private retransmit(now: number, outlet: Outlet): number {
     const { context, log, retransmission } = this;
-    const messagesMax = context.pacing.messagesOwed;
+    const messagesMax = context.pacing.backlogMessages;
     if (messagesMax < 1) return 0;
     const dueAt = this.headDueAt();
     const isLoss = now >= dueAt;
@@ -363,7 +363,7 @@ export class Debt implements Audience {
     this.window = Math.max(this.windowMin, this.window >>> 1);
     this.againTo = log.head;
     this.lostTo = log.unsent;
-    this.retransmission.startOver();
+    this.retransmission.resendAll();
   }
 
   private sendAgain(now: number, outlet: Outlet, found: number): number {
@@ -385,7 +385,7 @@ export class Debt implements Audience {
       messages++;
     }
     // There was no memory for the rest: it is still due.
-    if (next < found) retransmission.startOver();
+    if (next < found) retransmission.resendAll();
     context.counts.add('state_tx_retransmissions', next);
     return messages;
   }
@@ -438,7 +438,7 @@ export class Debt implements Audience {
 
   private charge(): void {
     const { bytes } = this;
-    this.context.debts.used += bytes - this.charged;
+    this.context.backlogBudget.used += bytes - this.charged;
     this.charged = bytes;
   }
 }

@@ -14,7 +14,7 @@ import type { PeerView } from './peer-view.js';
 import type { Window } from './window.js';
 
 /** The memory, in bytes, that all backlogs of an instance may take. */
-export interface DebtBudget {
+export interface BacklogBudget {
   used: number;
   readonly limit: number;
   /** The most bytes that the folded part of one backlog may take. */
@@ -32,7 +32,7 @@ export interface ChannelContext {
   readonly onAlarm: (problem: string, object: number) => void;
   /** The longest unit, in words of records. */
   readonly unitWords: number;
-  readonly debts: DebtBudget;
+  readonly backlogBudget: BacklogBudget;
   readonly window: Window;
   readonly pacing: Pacing;
   /** Reports acknowledged records to the workers; null if no worker holds packets. */

@@ -133,7 +133,7 @@ interface LaggingChannel {
    * The number through which the member has every unit; infinite: it is not attached, silent, or
    * not present.
    */
-  heldThrough(member: number): number;
+  attachedThrough(member: number): number;
   detach(member: number): void;
 }
 
@@ -205,7 +205,7 @@ export class LagBound {
     let oldest = 0;
     for (let member = 0; member < settings.slots; member++) {
       const place = index * settings.slots + member;
-      const through = channel.heldThrough(member);
+      const through = channel.attachedThrough(member);
       const age = through === Number.POSITIVE_INFINITY ? 0 : track.age(through, now);
       if (age > oldest) {
         oldest = age;

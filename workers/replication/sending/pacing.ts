@@ -53,7 +53,7 @@ export class Pacing {
   /**
    * Whether new units or acknowledgements were refused memory since `begin`, for lack of tokens.
    */
-  isHolding = false;
+  isThrottling = false;
   /** When a claim refused since `begin` can succeed, in ms; infinite: none was refused. */
   readyAt = Number.POSITIVE_INFINITY;
   /** Messages for which there were tokens; counted only while there is a limit. */
@@ -71,8 +71,8 @@ export class Pacing {
   private now = 0;
   private readonly fresh = new Share();
   private readonly repeated = new Share();
-  private readonly owed = new Share();
-  private readonly shares: readonly Share[] = [this.fresh, this.repeated, this.owed];
+  private readonly backlogShare = new Share();
+  private readonly shares: readonly Share[] = [this.fresh, this.repeated, this.backlogShare];
   /** The number of kinds that want to send. */
   private contenders = 0;
 
@@ -97,7 +97,7 @@ export class Pacing {
       };
     this.data = { claim: () => this.claimFresh(), send: send(this.fresh) };
     this.again = { claim: () => this.claimShared(this.repeated, -this.everyone), send: send(this.repeated) };
-    this.backlog = { claim: () => this.claimShared(this.owed, 0), send: send(this.owed) };
+    this.backlog = { claim: () => this.claimShared(this.backlogShare, 0), send: send(this.backlogShare) };
     this.urgent = { claim: () => this.claim(1), send: send(null) };
   }
 
@@ -105,7 +105,7 @@ export class Pacing {
   begin(outlet: Outlet, now: number): void {
     this.outlet = outlet;
     this.now = now;
-    this.isHolding = false;
+    this.isThrottling = false;
     this.readyAt = Number.POSITIVE_INFINITY;
     if (this.bytesPerSecond === 0) return;
     const gained = this.filledAt === Number.NEGATIVE_INFINITY ? Number.POSITIVE_INFINITY : (now - this.filledAt) / 1000;
@@ -153,8 +153,8 @@ export class Pacing {
   }
 
   /** The same for backlogs. */
-  get messagesOwed(): number {
-    return this.messages(this.owed);
+  get backlogMessages(): number {
+    return this.messages(this.backlogShare);
   }
 
   private messages(share: Share): number {
@@ -188,7 +188,7 @@ export class Pacing {
   private claim(messages: number): Datagram | null {
     if (this.bytesPerSecond === 0) return (this.outlet as Outlet).claim();
     if (!this.has(messages)) {
-      this.isHolding = true;
+      this.isThrottling = true;
       return null;
     }
     this.granted++;

@@ -12,7 +12,7 @@
  * before the gap is filled.
  */
 
-import { LifeRecord, VectorRecord } from '../../../shm/board-records.js';
+import { SlotIncarnations, VectorRecord } from '../../../shm/board-records.js';
 import type { StateObject } from '../../../shm/objects/core/object.js';
 import type { ForeignLog } from '../units/foreign-log.js';
 import { FIRST_SEQUENCE } from '../units/unit-log.js';
@@ -43,7 +43,7 @@ export class Repair {
   /** [object][origin] */
   private readonly logs: readonly (readonly ForeignLog[])[];
   private readonly rounds: readonly (readonly Round[])[];
-  private readonly life = new LifeRecord();
+  private readonly incarnations = new SlotIncarnations();
   private readonly ours = new VectorRecord();
   /** Per member: what it said it has of the incarnation under repair; incarnation 0: nothing. */
   private readonly theirs: readonly VectorRecord[];
@@ -77,10 +77,15 @@ export class Repair {
     const { board, settings } = this.context;
     let messages = 0;
     for (let origin = 0; origin < settings.slots; origin++) {
-      this.life.former = 0;
-      if (origin === this.self || board.readLife(origin, this.life) === 0 || this.life.former === 0) continue;
+      this.incarnations.former = 0;
+      if (
+        origin === this.self ||
+        board.readIncarnations(origin, this.incarnations) === 0 ||
+        this.incarnations.former === 0
+      )
+        continue;
       for (let object = 0; object < this.objects.length; object++)
-        messages += this.repair(object, origin, this.life.former, now, outlet);
+        messages += this.repair(object, origin, this.incarnations.former, now, outlet);
     }
     return messages;
   }

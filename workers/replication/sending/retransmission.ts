@@ -113,13 +113,13 @@ export class Retransmission {
   /**
    * A silent member is heard again: its timeouts while it was silent say nothing about the path.
    */
-  startAnew(): void {
+  restart(): void {
     this.log.forgetAttempts();
     if (this.log.head !== this.log.unsent) this.nextScan = 0;
   }
 
   /** Makes the next scan begin at the oldest lacking unit. */
-  startOver(): void {
+  resendAll(): void {
     this.scanAt = this.settled;
     this.scanNext = Number.POSITIVE_INFINITY;
     this.nextScan = 0;

@@ -8,9 +8,9 @@
  *                                        └──── a copy, folded ─▶ backlogs of detached members (attachments.ts, backlog.ts)
  *
  * **Calls to the object.** Some objects replicate more than their log records (counters). The
- * channel calls `tell` for each record when it is staged, `nextUntold` once a poll for changes that
- * found no room in the workers' logs, and `settle` after every cut. Errors thrown there are
- * counted. They end neither the round nor the thread.
+ * channel calls `fillIn` for each record when it is staged, `nextUnreplicated` once a poll for
+ * changes that found no room in the workers' logs, and `settle` after every cut. Errors thrown
+ * there are counted. They end neither the round nor the thread.
  *
  * **If the log is full**, the members that delay its pruning are detached: silent ones at once,
  * heard ones after `detachMs`. In that time the workers' log rings take new records. So no member
@@ -30,9 +30,9 @@ import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './staging.js';
 
 /** Messages with new units in one poll. */
 const NEW_MESSAGES_MAX = 64;
-/** The longest record of `nextUntold`, in words, and the most such records in one poll. */
-const UNTOLD_WORDS = 8;
-const UNTOLD_RECORDS_MAX = 4096;
+/** The longest record of `nextUnreplicated`, in words, and the most such records in one poll. */
+const UNREPLICATED_WORDS = 8;
+const UNREPLICATED_RECORDS_MAX = 4096;
 /**
  * If the log is full, members that lack units in this oldest part of it are detached. That frees
  * enough room to go on.
@@ -43,7 +43,7 @@ export class SendChannel {
   readonly object: number;
   readonly log: UnitLog;
   private readonly source: StateObject;
-  private readonly untold = new Int32Array(UNTOLD_WORDS);
+  private readonly unreplicated = new Int32Array(UNREPLICATED_WORDS);
   private readonly stage: Stage;
   private readonly context: ChannelContext;
   private readonly attachments: Attachments;
@@ -51,7 +51,7 @@ export class SendChannel {
   private readonly composer: Composer;
   private readonly acknowledging: Acknowledging;
   private readonly retransmission: Retransmission;
-  private hungry = false;
+  private logFull = false;
   private full = false;
   private stageLimit = 0;
   private readonly isMulticast: boolean;
@@ -80,7 +80,7 @@ export class SendChannel {
     this.isMulticast = settings.transport.kind === 'multicast';
     this.recipients = new Int32Array(this.retransmission.due.length);
     this.recipientCount = new Int32Array(settings.slots + 1);
-    board.setHungry(this.object, false);
+    board.setLogFull(this.object, false);
     board.setNumbered(this.object, log.nextSequence - 1);
     if (board.sequence(this.object) === 0) board.setSequence(this.object, log.floor - 1);
   }
@@ -98,10 +98,10 @@ export class SendChannel {
   }
 
   /** Sets whether the next acknowledgement must ring our doorbell. */
-  private askForBell(hungry: boolean): void {
-    if (hungry === this.hungry) return;
-    this.hungry = hungry;
-    this.context.board.setHungry(this.object, hungry);
+  private askForBell(logFull: boolean): void {
+    if (logFull === this.logFull) return;
+    this.logFull = logFull;
+    this.context.board.setLogFull(this.object, logFull);
   }
 
   /** Whether the unit log is full: some member lags. */
@@ -147,28 +147,29 @@ export class SendChannel {
   /**
    * Stages and cuts changes that found no room in the workers' logs. Returns the number of records.
    */
-  private tellUntold(now: number): number {
+  private replicateNext(now: number): number {
     const { pacing, window } = this.context;
-    if (this.source.nextUntold === undefined || pacing.isHolding || window.isClosed(now) || !this.makeRoom()) return 0;
+    if (this.source.nextUnreplicated === undefined || pacing.isThrottling || window.isClosed(now) || !this.makeRoom())
+      return 0;
     let told = 0;
-    for (let room = true; room && told < UNTOLD_RECORDS_MAX; told++) {
-      const next = this.nextUntold();
+    for (let room = true; room && told < UNREPLICATED_RECORDS_MAX; told++) {
+      const next = this.nextUnreplicated();
       if (next === NONE) break;
-      room = this.add(next & 0xff, this.untold, 0, next >>> 8);
+      room = this.add(next & 0xff, this.unreplicated, 0, next >>> 8);
     }
     this.cut();
     return told;
   }
 
   /**
-   * Writes the object's next such record to `untold`. Returns `NONE` if there is none, or if the
-   * object's code fails.
+   * Writes the object's next such record to `unreplicated`. Returns `NONE` if there is none, or if
+   * the object's code fails.
    */
-  private nextUntold(): number {
-    const { source, untold } = this;
+  private nextUnreplicated(): number {
+    const { source, unreplicated } = this;
     try {
-      const next = source.nextUntold?.(untold, 0) ?? NONE;
-      if (next === NONE || next >>> 8 <= UNTOLD_WORDS) return next;
+      const next = source.nextUnreplicated?.(unreplicated, 0) ?? NONE;
+      if (next === NONE || next >>> 8 <= UNREPLICATED_WORDS) return next;
     } catch {}
     this.context.counts.add('state_tx_coalesce_failed', 1);
     return NONE;
@@ -176,17 +177,17 @@ export class SendChannel {
 
   private append(count: number, begin: number, end: number): void {
     this.log.append(count, this.stage.words, begin, end - begin);
-    this.attachments.owe(count, this.stage.words, begin, end - begin);
+    this.attachments.addToBacklogs(count, this.stage.words, begin, end - begin);
     this.context.counts.add('state_tx_units', 1);
   }
 
   /** Units that some member may lack, in the log and in backlogs. */
-  get heldUnits(): number {
-    return this.log.units + this.attachments.owedUnits;
+  get keptUnits(): number {
+    return this.log.units + this.attachments.backlogUnits;
   }
 
-  get owedMembers(): number {
-    return this.attachments.owedMembers;
+  get backlogMembers(): number {
+    return this.attachments.backlogMembers;
   }
 
   /**
@@ -204,7 +205,7 @@ export class SendChannel {
   /** Sends new units and acknowledgements. Returns the amount of work done. */
   poll(now: number): number {
     const { data: outlet, urgent } = this.context.pacing;
-    let work = this.tellUntold(now);
+    let work = this.replicateNext(now);
     if (this.context.peers.others === 0) {
       this.acknowledging.rest();
       return work + this.discard(now);
@@ -258,8 +259,8 @@ export class SendChannel {
    * The number through which the member has every unit; infinite: it is not attached, silent, or
    * not present.
    */
-  heldThrough(member: number): number {
-    return this.attachments.heldThrough(member);
+  attachedThrough(member: number): number {
+    return this.attachments.attachedThrough(member);
   }
 
   /**
@@ -287,8 +288,8 @@ export class SendChannel {
     const changed = this.attachments.refresh();
     if (peers.revivals !== this.revivals) {
       this.revivals = peers.revivals;
-      this.retransmission.startAnew();
-      this.attachments.startAnew();
+      this.retransmission.restart();
+      this.attachments.restart();
     }
     return changed ? this.prune() : 0;
   }
@@ -308,7 +309,7 @@ export class SendChannel {
     const { attachments, context } = this;
     if (!this.full || this.makeRoom()) {
       this.fullSince = Number.POSITIVE_INFINITY;
-      if (attachments.owedMembers === 0) this.detaching = false;
+      if (attachments.backlogMembers === 0) this.detaching = false;
       return 0;
     }
     this.fullSince = Math.min(this.fullSince, now);

@@ -12,7 +12,7 @@ import { memberTableOf, messageBytes, type ReplicationSettings, selfIndex } from
 import { openForeignLogs } from '../units/foreign-log.js';
 import { UnitLog, unitLogRegion } from '../units/unit-log.js';
 import { ENTRY_WORDS, HEADER_WORDS, MessageWriter, UNIT_WORDS } from '../wire/message.js';
-import type { ChannelContext, DebtBudget } from './channel.js';
+import type { BacklogBudget, ChannelContext } from './channel.js';
 import { HoldMarks } from './hold-marks.js';
 import { LagBound } from './lag-bound.js';
 import type { Outlet } from './outlet.js';
@@ -30,19 +30,19 @@ import { Reason, Window } from './window.js';
 const RESERVED_ENTRIES = 2;
 
 /** Counted when sending begins to be throttled. */
-const HOLDS = {
-  [Reason.DELAY]: 'state_tx_holds_delay',
-  [Reason.LOSS]: 'state_tx_holds_loss',
-  [Reason.BANDWIDTH]: 'state_tx_holds_bandwidth',
-  [Reason.LAG]: 'state_tx_holds_lag',
+const RETAINS = {
+  [Reason.DELAY]: 'state_tx_throttled_delay',
+  [Reason.LOSS]: 'state_tx_throttled_loss',
+  [Reason.BANDWIDTH]: 'state_tx_throttled_bandwidth',
+  [Reason.LAG]: 'state_tx_throttled_lag',
 } as const;
 
 interface SenderOptions {
   readonly settings: ReplicationSettings;
   readonly meaningHash: readonly [number, number];
   /**
-   * In the order of their ids, from 0. Only `coalesceKey`, `coalesce`, `tell`, `nextUntold` and
-   * `settle` are called.
+   * In the order of their ids, from 0. Only `coalesceKey`, `coalesce`, `fillIn`, `nextUnreplicated`
+   * and `settle` are called.
    */
   readonly objects: readonly StateObject[];
   readonly board: SharedArrayBuffer;
@@ -69,22 +69,22 @@ export class Sender {
   private readonly writer: MessageWriter;
   private readonly board: AckBoard;
   private readonly repair: Repair;
-  private readonly debts: DebtBudget;
+  private readonly backlogBudget: BacklogBudget;
   private readonly window: Window;
   private readonly pacing: Pacing;
   /** Scratch: 1 for each member that gets units of some object's log. */
   private readonly attached: Uint8Array;
   /** The channel that sends first. It rotates, so that a rate limit favours no channel. */
   private turn = 0;
-  private heldSince = Number.POSITIVE_INFINITY;
+  private throttledSince = Number.POSITIVE_INFINITY;
   /** How long sending has been throttled, or was the last time, in ms. */
-  heldMs = 0;
+  throttledMs = 0;
   /**
    * The longest time, in ms, for which the records that are taken next have waited for the sake of
    * a member.
    */
   private waitedMs = 0;
-  private heldFor: Reason = Reason.NONE;
+  private throttledFor: Reason = Reason.NONE;
   /** null: no bound on the lag. */
   private readonly lag: LagBound | null;
   private readonly marks: HoldMarks | null;
@@ -105,7 +105,7 @@ export class Sender {
     this.peers = new PeerView(settings, board, options.members ?? memberTableOf(settings));
     this.counts = counts;
     this.board = board;
-    this.debts = { used: 0, limit: settings.debtBytes, perFold: settings.debtBytesEach };
+    this.backlogBudget = { used: 0, limit: settings.backlogBytes, perFold: settings.backlogBytesEach };
     this.writer = new MessageWriter(
       {
         clusterId: settings.clusterId,
@@ -135,7 +135,7 @@ export class Sender {
       counts,
       onAlarm: options.onAlarm ?? (() => {}),
       unitWords,
-      debts: this.debts,
+      backlogBudget: this.backlogBudget,
       window: this.window,
       pacing: this.pacing,
       marks: this.marks,
@@ -235,24 +235,24 @@ export class Sender {
    * Whether records must wait in the log rings, and why. They wait while less can be sent than is
    * there: the longer they wait, the more they coalesce.
    */
-  hold(now: number): Reason {
+  throttle(now: number): Reason {
     const { counts, pacing, window } = this;
     const waits = window.isClosed(now) || (window.reason !== Reason.NONE && this.hasUnsent);
     const lagMs = this.lag?.windowMs ?? 0;
-    const heldMs = Math.max(0, now - this.heldSince);
-    this.waitedMs = this.heldFor === Reason.BANDWIDTH ? 0 : heldMs;
-    const otherwise = lagMs > 0 && heldMs < lagMs ? Reason.LAG : Reason.NONE;
-    const reason = pacing.isHolding ? Reason.BANDWIDTH : waits ? window.reason : otherwise;
+    const throttledMs = Math.max(0, now - this.throttledSince);
+    this.waitedMs = this.throttledFor === Reason.BANDWIDTH ? 0 : throttledMs;
+    const otherwise = lagMs > 0 && throttledMs < lagMs ? Reason.LAG : Reason.NONE;
+    const reason = pacing.isThrottling ? Reason.BANDWIDTH : waits ? window.reason : otherwise;
     if (reason === Reason.NONE) {
-      this.heldSince = Number.POSITIVE_INFINITY;
+      this.throttledSince = Number.POSITIVE_INFINITY;
       return reason;
     }
-    if (this.heldSince === Number.POSITIVE_INFINITY) {
-      this.heldSince = now;
-      counts.add(HOLDS[reason], 1);
+    if (this.throttledSince === Number.POSITIVE_INFINITY) {
+      this.throttledSince = now;
+      counts.add(RETAINS[reason], 1);
     }
-    this.heldFor = reason;
-    this.heldMs = now - this.heldSince;
+    this.throttledFor = reason;
+    this.throttledMs = now - this.throttledSince;
     return reason;
   }
 
@@ -262,7 +262,7 @@ export class Sender {
   }
 
   get windowReason(): Reason {
-    if (this.pacing.isHolding) return Reason.BANDWIDTH;
+    if (this.pacing.isThrottling) return Reason.BANDWIDTH;
     return this.window.reason === Reason.NONE && (this.lag?.windowMs ?? 0) > 0 ? Reason.LAG : this.window.reason;
   }
 
@@ -285,34 +285,34 @@ export class Sender {
     let deadline = Math.min(this.repair.deadline, pacing.readyAt, window.deadline);
     if (this.lag !== null) {
       deadline = Math.min(deadline, this.lag.nextLook);
-      if (this.lag.windowMs > 0) deadline = Math.min(deadline, this.heldSince + this.lag.windowMs);
+      if (this.lag.windowMs > 0) deadline = Math.min(deadline, this.throttledSince + this.lag.windowMs);
     }
     for (const channel of this.channels) deadline = Math.min(deadline, channel.deadline);
     return deadline;
   }
 
   /** Units that some member may lack. */
-  get heldUnits(): number {
+  get keptUnits(): number {
     let units = 0;
-    for (const channel of this.channels) units += channel.heldUnits;
+    for (const channel of this.channels) units += channel.keptUnits;
     return units;
   }
 
-  get heldBytes(): number {
+  get keptBytes(): number {
     let words = 0;
     for (const channel of this.channels) words += channel.log.usedWords;
     return words * 4;
   }
 
   /** Bytes of memory that the backlogs of detached members take. */
-  get debtBytes(): number {
-    return this.debts.used;
+  get backlogBytes(): number {
+    return this.backlogBudget.used;
   }
 
   /** The number of backlogs, summed over all objects. */
-  get owedMembers(): number {
+  get backlogMembers(): number {
     let members = 0;
-    for (const channel of this.channels) members += channel.owedMembers;
+    for (const channel of this.channels) members += channel.backlogMembers;
     return members;
   }
 

@@ -57,7 +57,7 @@ export class Stage {
     const header = recordHeader(this.object.id, op, length);
     words[used] = header;
     for (let i = 0; i < length; i++) words[used + 1 + i] = from[at + i];
-    if (this.isTold(op, used + 1, length)) return true;
+    if (this.isReplicated(op, used + 1, length)) return true;
     const slot = this.slotOf(op, used + 1, length);
     if (slot === NONE) this.failures++;
     else if (this.merge(slot, header, op, used + 1, length)) return true;
@@ -101,11 +101,11 @@ export class Stage {
    * Lets the object fill in the record with its present values. Returns whether these were
    * replicated already.
    */
-  private isTold(op: number, at: number, length: number): boolean {
+  private isReplicated(op: number, at: number, length: number): boolean {
     const { object } = this;
-    if (object.tell === undefined) return false;
+    if (object.fillIn === undefined) return false;
     try {
-      return !object.tell(op, this.words, at, length);
+      return !object.fillIn(op, this.words, at, length);
     } catch {
       this.failures++;
       return true; // what it would say is not known

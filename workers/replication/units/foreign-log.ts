@@ -129,9 +129,9 @@ export class ForeignLog {
     while (position !== tail) {
       const start = this.skipPadding(position);
       const entry = start & this.mask;
-      const life = this.floats[(entry + ENTRY.at.incarnation) >> 1];
+      const incarnation = this.floats[(entry + ENTRY.at.incarnation) >> 1];
       const last = this.floats[(entry + ENTRY.at.first) >> 1] + this.words[entry + ENTRY.at.count] - 1;
-      if (life === present ? last > safe : life === former && last > formerSafe) break;
+      if (incarnation === present ? last > safe : incarnation === former && last > formerSafe) break;
       position = (start + this.words[entry + ENTRY.at.words]) | 0;
     }
     Atomics.store(header, HEADER.at.head, position);

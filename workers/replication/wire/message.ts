@@ -43,13 +43,13 @@ export const HEADER_WORDS = 28;
 
 const ENTRY = { shape: 0, incarnation: 1, contiguous: 3, datagram: 5, stamp: 7, delay: 8 } as const;
 export const ENTRY_WORDS = 9;
-/** Flags of an entry. `HOLDS`, `FROZEN`: version 2 only. */
+/** Flags of an entry. `RETAINS`, `FROZEN`: version 2 only. */
 const ECHO_VALID = 1;
-export const HOLDS = 2;
+export const RETAINS = 2;
 export const FROZEN = 4;
 /** First version that can say that an incarnation has ended. */
 export const FREEZING_VERSION = 2;
-const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | HOLDS | FROZEN] as const;
+const ENTRY_FLAGS = [0, ECHO_VALID, ECHO_VALID | RETAINS | FROZEN] as const;
 
 /** The entry about origin 0 in messages of version 1. */
 const ANNOUNCEMENT = { shape: 0, incarnation: 1, speaks: 3, wall: 5, excluded: 7 } as const;
@@ -224,7 +224,7 @@ export class MessageWriter {
   /**
    * Adds the whole of what we have of `origin` if that leaves `reserve` words free. Returns false
    * if there is no room; a message of its own always has room. Entries come before units. `flags`:
-   * `HOLDS`, `FROZEN`, lost in version 1.
+   * `RETAINS`, `FROZEN`, lost in version 1.
    */
   addEntry(origin: number, vector: VectorRecord, nowMs: number, reserve: number, flags = 0): boolean {
     const { words, next } = this;
@@ -330,7 +330,7 @@ export class MessageReader {
   echoStamp = 0;
   echoDelayUs = 0;
   ranges = 0;
-  /** `HOLDS`, `FROZEN`. */
+  /** `RETAINS`, `FROZEN`. */
   entryFlags = 0;
   private rangesAt = 0;
 

@@ -58,9 +58,9 @@ function mergesAlike<T extends StateObject>(
       b.receiver.merge?.(a.region, now);
       c.receiver.merge?.(a.region, now);
       assert.equal(c.receiver.merge?.(b.region, now), 0);
-      const told = new Site(definition, 0, SITES, 1);
-      for (const { message, origin } of said.toReversed()) told.apply(message, origin, now);
-      for (const site of [...sites, told]) {
+      const replicated = new Site(definition, 0, SITES, 1);
+      for (const { message, origin } of said.toReversed()) replicated.apply(message, origin, now);
+      for (const site of [...sites, replicated]) {
         assert.equal(digest(site.receiver, now), digest(a.receiver, now));
         assert.equal(site.receiver.describe(now)['malformed'], 0);
       }

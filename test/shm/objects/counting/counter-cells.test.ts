@@ -85,14 +85,14 @@ class Cluster {
     for (const site of this.sites) {
       for (let cell = 0; cell < CELLS; cell++) assert.equal(site.workers[0].value(cell), this.expected[cell]);
       assert.equal(site.workers[1].errorBound(site.sequence), 0);
-      assert.deepEqual({ ...site.receiver.describe(), told: 0, log_full: 0 }, { ...this.empty(), log_full: 0 });
+      assert.deepEqual({ ...site.receiver.describe(), replicated: 0, log_full: 0 }, { ...this.empty(), log_full: 0 });
     }
     const [first, ...others] = this.sites.map((site) => site.sender.digest());
     for (const digest of others) assert.equal(digest, first);
   }
 
   private empty(): Record<string, number> {
-    return { cells: CELLS, members: this.form === 'totals' ? SITES : 1, told: 0, refused: 0, malformed: 0 };
+    return { cells: CELLS, members: this.form === 'totals' ? SITES : 1, replicated: 0, refused: 0, malformed: 0 };
   }
 }
 
@@ -172,11 +172,11 @@ describe('counter cells', () => {
       fc.property(
         fc.array(fc.tuple(fc.nat(2), fc.nat(3), fc.nat(100)), { maxLength: 40 }),
         fc.boolean(),
-        (adds, told) => {
+        (adds, replicated) => {
           const sites = [0, 1, 2].map((i) => new Site(definition, i, 3, 1));
           for (const [site, cell, n] of adds) sites[site].workers[0].add(cell, n);
           // Halves that heard of each other in part.
-          if (told) for (const message of sites[0].flush()) sites[1].apply(message, 0, 0);
+          if (replicated) for (const message of sites[0].flush()) sites[1].apply(message, 0, 0);
           const [a, b, c] = sites;
           b.receiver.merge(c.snapshot());
           a.receiver.merge(b.snapshot());

@@ -80,11 +80,11 @@ describe('flow table', () => {
       fc.assert(
         fc.property(fc.array(step, { maxLength: 70 }), (steps) => {
           const sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
-          const owed: { readonly record: TestRecord; readonly said: number }[][] = [[], [], []];
+          const undelivered: { readonly record: TestRecord; readonly said: number }[][] = [[], [], []];
           const model = new Model(keyWords);
           let now = NOW;
           const deliver = (site: number, pick: number): void => {
-            const queue = owed[site];
+            const queue = undelivered[site];
             const earlier = queue[pick % queue.length];
             const later = queue[(pick >> 4) % queue.length];
             // Coalesced where that can be, in either order; some twice.
@@ -92,7 +92,7 @@ describe('flow table', () => {
             const length = earlier.record.words.length;
             const coalesced = earlier !== later && sites[site].object.coalesce(FLOW_PUT, both, 0, length, length);
             const merged = coalesced ? { op: FLOW_PUT, words: [...both.subarray(0, length)] } : earlier.record;
-            owed[site] = queue.filter((one) => one !== earlier && !(coalesced && one === later));
+            undelivered[site] = queue.filter((one) => one !== earlier && !(coalesced && one === later));
             const applied = sites[site].apply(merged, now);
             assert.ok(applied === Applied.CHANGED || applied === Applied.UNCHANGED);
             if (pick % 5 === 0) assert.equal(sites[site].apply(merged, now), Applied.UNCHANGED);
@@ -105,21 +105,23 @@ describe('flow table', () => {
               const until = now + (pick % 40);
               // No record gets later than that; the oldest are first.
               for (let other = 0; other < 3; other++)
-                while (owed[other].length > 0 && owed[other][0].said + DELIVERY_S_MAX < until) deliver(other, pick);
+                while (undelivered[other].length > 0 && undelivered[other][0].said + DELIVERY_S_MAX < until)
+                  deliver(other, pick);
               now = until;
               sites[site].object.sweep(now, 30);
             } else if (act === 'deliver') {
-              if (owed[site].length > 0) deliver(site, pick);
+              if (undelivered[site].length > 0) deliver(site, pick);
             } else if (slot === NONE) assert.notEqual(add(object, key, value, now, rank), NONE);
             else if (act === 'renew') object.renew(slot, Int32Array.from(value), 0, rank, now, LIFETIME);
             else assert.ok(object.refresh(slot, rank, now, LIFETIME >> rank));
             for (const record of sites[site].drain()) {
               model.join(record);
-              for (let other = 0; other < 3; other++) if (other !== site) owed[other].push({ record, said: now });
+              for (let other = 0; other < 3; other++)
+                if (other !== site) undelivered[other].push({ record, said: now });
             }
           }
           for (let site = 0; site < 3; site++)
-            while (owed[site].length > 0) deliver(site, steps.length * 7 + owed[site].length);
+            while (undelivered[site].length > 0) deliver(site, steps.length * 7 + undelivered[site].length);
           for (const { object } of sites) {
             assert.deepEqual(live(object, keyWords, now), model.live(now));
             assert.equal(object.digest(now, true), sites[0].object.digest(now, true));

@@ -10,11 +10,11 @@ const NOW = 70_000_000;
 const TIMEOUT = 20;
 const SITES = [0, 1, 2];
 
-interface Owed extends TestRecord {
+interface Undelivered extends TestRecord {
   readonly origin: number;
 }
 
-function apply(object: TrafficGraph, { op, words, origin }: Owed, now: number): Applied {
+function apply(object: TrafficGraph, { op, words, origin }: Undelivered, now: number): Applied {
   return object.apply(op, Int32Array.from(words), 0, words.length, origin, now);
 }
 
@@ -93,11 +93,11 @@ describe('traffic dispersion graph', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
         const sites = SITES.map((i) => new Replica(definition, i, 3));
-        const owed: Owed[][] = [[], [], []];
+        const undelivered: Undelivered[][] = [[], [], []];
         const model = new Model();
         let now = NOW;
         const deliver = (site: number, pick: number): void => {
-          const queue = owed[site];
+          const queue = undelivered[site];
           const i = pick % queue.length;
           const j = (pick >> 4) % queue.length;
           let record = queue[i];
@@ -109,7 +109,7 @@ describe('traffic dispersion graph', () => {
               rest.push(j);
             }
           }
-          owed[site] = queue.filter((_, n) => !rest.includes(n));
+          undelivered[site] = queue.filter((_, n) => !rest.includes(n));
           const applied = apply(sites[site].object, record, now);
           assert.ok(applied === Applied.CHANGED || applied === Applied.UNCHANGED);
           if (pick % 3 === 0) assert.equal(apply(sites[site].object, record, now), Applied.UNCHANGED);
@@ -120,16 +120,17 @@ describe('traffic dispersion graph', () => {
           else if (act === 'sweep') object.sweep(now, 100);
           else if (act === 'merge') sites[pick % 3].object.merge(region, now);
           else if (act === 'deliver') {
-            if (owed[site].length > 0) deliver(site, pick);
+            if (undelivered[site].length > 0) deliver(site, pick);
           } else {
             assert.ok(object.add(from, to, pick % 7, pick % 1500, now));
             const records = sites[site].drain();
             assert.equal(records.length, 1);
             model.add(site, from, to, pick % 7, pick % 1500, now, records[0].words[2]);
-            for (const other of SITES) if (other !== site) owed[other].push({ ...records[0], origin: site });
+            for (const other of SITES) if (other !== site) undelivered[other].push({ ...records[0], origin: site });
           }
         }
-        for (const site of SITES) while (owed[site].length > 0) deliver(site, steps.length * 13 + owed[site].length);
+        for (const site of SITES)
+          while (undelivered[site].length > 0) deliver(site, steps.length * 13 + undelivered[site].length);
         assert.equal(new Set(sites.map(({ object }) => object.digest(now))).size, 1);
         for (const { object } of sites) {
           assert.deepEqual(edges(object, now), model.edges(now));

@@ -86,7 +86,7 @@ function coalesced(object: NatBinding, records: readonly TestRecord[]): TestReco
   return out.map(({ op, words }) => ({ op, words: [...words] }));
 }
 
-interface Owed {
+interface Undelivered {
   readonly record: TestRecord;
   readonly said: number;
 }
@@ -96,7 +96,7 @@ class Cluster {
   readonly model = new NatModel();
   now = START;
   /** What each site has yet to hear, in the order it was said, and when that was. */
-  private readonly owed: Owed[][] = [[], [], []];
+  private readonly undelivered: Undelivered[][] = [[], [], []];
   private draw: number;
 
   /** `allocations`: how each member chooses ports. */
@@ -132,9 +132,9 @@ class Cluster {
   /** Time passes; what would get later than `DELIVERY_S_MAX` is delivered before. */
   private wait(seconds: number): void {
     for (let site = 0; site < 3; site++) {
-      const isDue = ({ said }: Owed): boolean => said + DELIVERY_S_MAX < this.now + seconds;
-      const due = this.owed[site].filter(isDue);
-      this.owed[site] = this.owed[site].filter((one) => !isDue(one));
+      const isDue = ({ said }: Undelivered): boolean => said + DELIVERY_S_MAX < this.now + seconds;
+      const due = this.undelivered[site].filter(isDue);
+      this.undelivered[site] = this.undelivered[site].filter((one) => !isDue(one));
       while (due.length > 0) this.apply(site, due.splice(this.random(due.length), 1)[0].record);
     }
     this.now += seconds;
@@ -150,7 +150,7 @@ class Cluster {
   private collect(site: number): void {
     for (const record of this.sites[site].drain()) {
       this.model.join(record);
-      this.owed.forEach((queue, i) => {
+      this.undelivered.forEach((queue, i) => {
         if (i !== site) queue.push({ record, said: this.now });
       });
     }
@@ -159,7 +159,7 @@ class Cluster {
   /** Delivers some of what a site is owed, in any order, some of it twice. */
   private deliver(site: number, count: number, coalesce: boolean): void {
     const replica = this.sites[site];
-    const queue = this.owed[site];
+    const queue = this.undelivered[site];
     if (coalesce) {
       const said = Math.min(...queue.map((one) => one.said));
       const merged = coalesced(
@@ -179,7 +179,7 @@ class Cluster {
 
   settle(): void {
     for (let site = 0; site < 3; site++)
-      while (this.owed[site].length > 0) this.deliver(site, this.owed[site].length, this.random(2) === 0);
+      while (this.undelivered[site].length > 0) this.deliver(site, this.undelivered[site].length, this.random(2) === 0);
   }
 
   /** At any moment: no port has two owners, and both directions agree. */

@@ -70,9 +70,9 @@ class Mortal {
   }
 
   recover(): number {
-    const mended = this.other.recover(1, new Journal(this.journals, 1), committedPosition(this.ring));
+    const recovered = this.other.recover(1, new Journal(this.journals, 1), committedPosition(this.ring));
     recoverLog(this.ring);
-    return mended;
+    return recovered;
   }
 
   records(): number {

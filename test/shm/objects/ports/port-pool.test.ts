@@ -51,10 +51,10 @@ describe('port pool', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         const sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
-        const owed: TestRecord[][] = [[], [], []];
+        const undelivered: TestRecord[][] = [[], [], []];
         const largest = new Map<number, readonly number[]>();
         const deliver = (site: number, pick: number): void => {
-          const queue = owed[site];
+          const queue = undelivered[site];
           let [record] = queue.splice(pick % queue.length, 1);
           const other = queue[0];
           if (pick % 3 === 0 && other !== undefined) {
@@ -71,7 +71,7 @@ describe('port pool', () => {
           const { object } = sites[site];
           const mine = new Int32Array(2);
           if (act === 'deliver') {
-            if (owed[site].length > 0) deliver(site, pick);
+            if (undelivered[site].length > 0) deliver(site, pick);
           } else if (act === 'acquire') object.acquire(port, key, 9, NOW);
           else if (object.owner(port, mine, 0)) assert.ok(object.release(port, mine[0], mine[1], NOW));
           for (const record of sites[site].drain()) {
@@ -79,10 +79,11 @@ describe('port pool', () => {
             const old = largest.get(place) ?? [0, 0, 0, 0];
             if (generation > old[1] || (generation === old[1] && isLargerKey(key0, key1, old[2], old[3])))
               largest.set(place, record.words);
-            for (let i = 0; i < 3; i++) if (i !== site) owed[i].push(record);
+            for (let i = 0; i < 3; i++) if (i !== site) undelivered[i].push(record);
           }
         }
-        for (let site = 0; site < 3; site++) while (owed[site].length > 0) deliver(site, owed[site].length * 7);
+        for (let site = 0; site < 3; site++)
+          while (undelivered[site].length > 0) deliver(site, undelivered[site].length * 7);
         for (const { object } of sites) {
           assert.equal(object.digest(), sites[0].object.digest());
           assert.equal(object.locksHeld(), 0);

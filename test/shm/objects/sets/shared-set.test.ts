@@ -159,31 +159,31 @@ describe('observed-remove set', () => {
         const sites = [0, 1].map((i) => new Site(definition, i, 2, 1));
         // Hears everything at once, and so forgets nothing it should not.
         const oracle = new Site(definition, 0, 2, 1);
-        const owed: { message: Message; origin: number; said: number }[][] = sites.map(() => []);
+        const undelivered: { message: Message; origin: number; said: number }[][] = sites.map(() => []);
         let now = START;
         const deliver = (to: number, pick: number): void => {
-          const [{ message, origin }] = owed[to].splice(pick % owed[to].length, 1);
+          const [{ message, origin }] = undelivered[to].splice(pick % undelivered[to].length, 1);
           sites[to].apply(message, origin, now);
         };
         for (const { kind, site, seconds, pick } of steps) {
           const [worker] = sites[site].workers;
           if (kind === 'add') assert.ok(add(worker, 0, now, now + 1 + seconds));
           else if (kind === 'remove') remove(worker, 0, now);
-          else if (kind === 'deliver' && owed[site].length > 0)
-            deliver(site, pick % 2 === 0 ? pick : owed[site].length - 1);
+          else if (kind === 'deliver' && undelivered[site].length > 0)
+            deliver(site, pick % 2 === 0 ? pick : undelivered[site].length - 1);
           else if (kind === 'wait') {
             const until = now + (pick % 4 === 0 ? pick % 90 : pick % 10);
             for (let to = 0; to < 2; to++)
-              while (owed[to].length > 0 && owed[to][0].said + DELIVERY_S_MAX < until) deliver(to, 0);
+              while (undelivered[to].length > 0 && undelivered[to][0].said + DELIVERY_S_MAX < until) deliver(to, 0);
             now = until;
             for (const { receiver } of sites) receiver.sweep(now, 128);
           }
           for (const message of sites[site].flush()) {
             oracle.apply(message, site, now);
-            for (let to = 0; to < 2; to++) if (to !== site) owed[to].push({ message, origin: site, said: now });
+            for (let to = 0; to < 2; to++) if (to !== site) undelivered[to].push({ message, origin: site, said: now });
           }
         }
-        for (let to = 0; to < 2; to++) while (owed[to].length > 0) deliver(to, steps.length);
+        for (let to = 0; to < 2; to++) while (undelivered[to].length > 0) deliver(to, steps.length);
         for (const { receiver } of sites) {
           assert.equal(has(receiver, 0, now), has(oracle.receiver, 0, now));
           assert.equal(receiver.digest(now), oracle.receiver.digest(now));

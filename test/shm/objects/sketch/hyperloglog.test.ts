@@ -60,9 +60,9 @@ describe('HyperLogLog', () => {
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         const sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
         const model = new Replica(definition);
-        const owed: TestRecord[][] = [[], [], []];
+        const undelivered: TestRecord[][] = [[], [], []];
         const deliver = (site: number, pick: number): void => {
-          const queue = owed[site];
+          const queue = undelivered[site];
           const i = pick % queue.length;
           const j = (pick >> 5) % queue.length;
           const both = Int32Array.of(queue[i].words[0], queue[j].words[0]);
@@ -73,23 +73,23 @@ describe('HyperLogLog', () => {
               sites[site].object.coalesceKey(HLL_RAISE, Int32Array.from(queue[i].words), 0),
               sites[site].object.coalesceKey(HLL_RAISE, Int32Array.from(queue[j].words), 0),
             );
-            owed[site] = queue.filter((_, n) => n !== i && n !== j);
-          } else owed[site] = queue.filter((_, n) => n !== i);
+            undelivered[site] = queue.filter((_, n) => n !== i && n !== j);
+          } else undelivered[site] = queue.filter((_, n) => n !== i);
           assert.notEqual(sites[site].apply(record, NOW), Applied.MALFORMED);
           if (pick % 3 === 0) assert.equal(sites[site].apply(record, NOW), Applied.UNCHANGED);
         };
         for (const { site, key, act, pick } of steps) {
           if (act === 0) {
-            if (owed[site].length > 0) deliver(site, pick);
+            if (undelivered[site].length > 0) deliver(site, pick);
             continue;
           }
           assert.ok(sites[site].object.add2(key, 1));
           model.object.add2(key, 1);
           for (const record of sites[site].drain())
-            for (let other = 0; other < 3; other++) if (other !== site) owed[other].push(record);
+            for (let other = 0; other < 3; other++) if (other !== site) undelivered[other].push(record);
         }
         for (let site = 0; site < 3; site++)
-          while (owed[site].length > 0) deliver(site, steps.length * 31 + owed[site].length);
+          while (undelivered[site].length > 0) deliver(site, steps.length * 31 + undelivered[site].length);
         for (const { object } of sites) {
           assert.equal(object.digest(), model.object.digest());
           assert.equal(object.estimate(), model.object.estimate());

@@ -32,7 +32,7 @@ interface Table<T extends StateObject> {
   add(object: T, key: number, now: number): number;
   find(object: T, key: number, now: number): number;
   refresh(object: T, slot: number, rank: number, now: number): boolean;
-  tellAgain(object: T, slot: number, now: number): boolean;
+  replicateAgain(object: T, slot: number, now: number): boolean;
   /** The key is used again: a new generation. */
   renew(object: T, slot: number, now: number): boolean;
   /** Replaces a half-open entry's value, where there is one, by a larger one. */
@@ -57,7 +57,7 @@ const flows: Table<FlowTable> = {
     return object.find(object.hash(key, 0), key, 0, now);
   },
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> ((3 * rank) >> 1)),
-  tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
+  replicateAgain: (object, slot, now) => object.replicateAgain(slot, now, LIFETIME),
   renew: (object, slot, now) => object.renew(slot, value, 0, HALF_OPEN, now, LIFETIME),
   replace: (object, slot, now) => object.replaceValue(slot, Int32Array.of(object.value(slot, 0) + 1), 0, now),
   locksHeld: (object) => object.locksHeld(),
@@ -70,7 +70,7 @@ const bindings: Table<NatBinding> = {
   add: (object, n, now) => object.add(object.hash(n, port), n, port, now, idleExpiry(now, LIFETIME)),
   find: (object, n, now) => object.findOutbound(object.hash(n, port), n, port, now),
   refresh: (object, slot, rank, now) => object.refresh(slot, rank, now, LIFETIME >> ((3 * rank) >> 1)),
-  tellAgain: (object, slot, now) => object.tellAgain(slot, now, LIFETIME),
+  replicateAgain: (object, slot, now) => object.replicateAgain(slot, now, LIFETIME),
   renew: (object, slot, now) => object.renew(slot, now, LIFETIME),
   locksHeld: (object) => object.locksHeld(),
 };
@@ -90,10 +90,10 @@ function check<T extends StateObject & { generation(slot: number): number }>(
       const here = new Replica(table.define(32_768, quota, budget));
       const there = new Replica(table.define(32_768, quota, budget));
       const { object } = here;
-      let told = 0;
+      let replicated = 0;
       const pass = (now: number): void => {
         const records = here.drain();
-        told += records.length;
+        replicated += records.length;
         for (const record of records) there.apply(record, now);
       };
       for (let n = 0; n < established; n++) {
@@ -102,8 +102,8 @@ function check<T extends StateObject & { generation(slot: number): number }>(
         if (n % 1000 === 0) pass(NOW);
       }
       pass(NOW);
-      assert.ok(told <= established + budget);
-      told = 0;
+      assert.ok(replicated <= established + budget);
+      replicated = 0;
       let refused = 0;
       const seconds = 10;
       for (let n = 0; n < attempts; n++) {
@@ -118,8 +118,8 @@ function check<T extends StateObject & { generation(slot: number): number }>(
       assert.equal(figures['half_open_refused'], refused);
       assert.ok(refused > 0 && figures['half_open_evicted'] <= (quota * (seconds + 1)) / 2, `${refused} refused`);
       assert.equal(attempts - refused, figures['half_open_evicted'] + quota);
-      assert.ok(told <= seconds * budget, `${told} records`);
-      assert.ok(figures['half_open_withheld'] > 0);
+      assert.ok(replicated <= seconds * budget, `${replicated} records`);
+      assert.ok(figures['half_open_local'] > 0);
       for (let n = 0; n < established; n++) {
         assert.notEqual(table.find(object, n, now), NONE, `${n} was put out`);
         assert.notEqual(table.find(there.object, n, now), NONE, `${n} was put out there`);
@@ -241,7 +241,7 @@ function check<T extends StateObject & { generation(slot: number): number }>(
       const late = Array.from({ length: 30 }, (_, n) => n).filter((n) => table.find(there.object, n, NOW) === NONE);
       const later = NOW + 2 * YOUNG_S;
       const trying = late.slice(-10);
-      for (const n of trying) assert.ok(table.tellAgain(here.object, table.find(here.object, n, NOW), later));
+      for (const n of trying) assert.ok(table.replicateAgain(here.object, table.find(here.object, n, NOW), later));
       assert.deepEqual(
         here.drain().map((record) => there.apply(record, later)),
         trying.map(() => Applied.CHANGED),
@@ -270,7 +270,7 @@ const step = fc.record({
   pick: fc.nat(),
 });
 
-interface Told<T extends StateObject> {
+interface ReplicatedAmounts<T extends StateObject> {
   readonly records: readonly TestRecord[];
   /** An instance that heard each at once. */
   readonly heard: Replica<T>;
@@ -283,29 +283,29 @@ interface Told<T extends StateObject> {
 function converges<T extends StateObject>(
   table: Table<T>,
   definition: StateDefinition<T>,
-  verify: (sites: readonly Replica<T>[], told: Told<T>, now: number) => void,
+  verify: (sites: readonly Replica<T>[], replicated: ReplicatedAmounts<T>, now: number) => void,
 ): void {
   fc.assert(
     fc.property(fc.array(step, { minLength: 20, maxLength: 80 }), (steps) => {
       const sites = [0, 1, 2].map((i) => new Replica(definition, i, 3));
-      const owed: { record: TestRecord; said: number }[][] = [[], [], []];
+      const undelivered: { record: TestRecord; said: number }[][] = [[], [], []];
       const records: TestRecord[] = [];
       const heard = new Replica(definition, 0, 3);
       let now = NOW;
       const deliver = (to: number, pick: number): void => {
-        const [{ record }] = owed[to].splice(pick % owed[to].length, 1);
+        const [{ record }] = undelivered[to].splice(pick % undelivered[to].length, 1);
         const applied = sites[to].apply(record, now);
         assert.ok(applied === Applied.CHANGED || applied === Applied.UNCHANGED);
       };
       for (const { site, key: n, act, rank, pick } of steps) {
         const { object } = sites[site];
         if (act === 'deliver') {
-          if (owed[site].length > 0) deliver(site, pick);
+          if (undelivered[site].length > 0) deliver(site, pick);
         } else if (act === 'wait') {
           // So that entries are over, and not yet forgotten.
           const until = now + (pick % 3 === 0 ? LIFETIME + 3 : pick % 20);
           for (let to = 0; to < 3; to++)
-            while (owed[to].length > 0 && owed[to][0].said + DELIVERY_S_MAX < until) deliver(to, 0);
+            while (undelivered[to].length > 0 && undelivered[to][0].said + DELIVERY_S_MAX < until) deliver(to, 0);
           now = until;
         } else {
           let slot = table.find(object, n, now);
@@ -316,10 +316,10 @@ function converges<T extends StateObject>(
         for (const record of sites[site].drain()) {
           records.push(record);
           heard.apply(record, now);
-          for (let to = 0; to < 3; to++) if (to !== site) owed[to].push({ record, said: now });
+          for (let to = 0; to < 3; to++) if (to !== site) undelivered[to].push({ record, said: now });
         }
       }
-      for (let to = 0; to < 3; to++) while (owed[to].length > 0) deliver(to, 7 * owed[to].length);
+      for (let to = 0; to < 3; to++) while (undelivered[to].length > 0) deliver(to, 7 * undelivered[to].length);
       verify(sites, { records, heard }, now);
       for (const { object } of sites) assert.equal(object.digest(now, true), sites[0].object.digest(now, true));
     }),
@@ -347,14 +347,14 @@ describe('withheld entries', () => {
       halfOpenRecords: 1,
     });
     const swap = (raw: number): number => ((raw & 0xff) << 8) | (raw >>> 8);
-    let withheld = 0;
+    let localOnly = 0;
     converges(bindings, definition, (sites, { records }, now) => {
       const model = new NatModel();
       for (const record of records) model.join(record);
       for (const { object } of sites) {
-        const told = validEntries(object, now, swap).filter((line) => model.valid(now).includes(line));
-        assert.deepEqual(told, model.valid(now));
-        withheld += entriesOf(object, now, ({ dead }) => !dead).length - told.length;
+        const replicated = validEntries(object, now, swap).filter((line) => model.valid(now).includes(line));
+        assert.deepEqual(replicated, model.valid(now));
+        localOnly += entriesOf(object, now, ({ dead }) => !dead).length - replicated.length;
         const ports = entriesOf(object, now, ({ dead }) => !dead).map((entry) => entry.externalPort);
         assert.equal(new Set(ports).size, ports.length, 'a port has two owners');
         for (const { internalAddress, externalPort } of entriesOf(object, now, ({ dead }) => !dead)) {
@@ -364,7 +364,7 @@ describe('withheld entries', () => {
         }
       }
     });
-    assert.ok(withheld > 0);
+    assert.ok(localOnly > 0);
   });
 
   it('keep the port they have, also from a binding that had it before', () => {
