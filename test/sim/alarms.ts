@@ -25,6 +25,7 @@ export function judgeAlarm(world: World, at: Instance, problem: string, slot: nu
     world.reported.add(slot);
   } else if (/is evicted here, and this instance is evicted there/.test(problem)) {
     demand(at.isCondemned, 'alarm-expected', () => `${at.name}: ${problem}`);
+    world.evictions.reported(at, slot);
   } else {
     // The send thread keeps the backlog of a detached member in bounded memory, so it may lose it.
     const { settings, steps } = world.plan;

@@ -1,12 +1,20 @@
 /**
  * Evictions of living members, as main learns of them through etcd: a lease expired, or an operator
  * evicted the member. Each instance that learns of it declares the member's incarnation dead. The
- * member learns it from their messages, ends and restarts. If two halves evict each other, no
- * member learns it; an operator restarts the members of one half.
+ * member learns it from their messages, ends and restarts. This may be after the healing.
+ *
+ * If two halves evict each other, no member learns it from the other half; an operator restarts the
+ * members of one half. Members pass on that an incarnation has ended. So two members may refuse
+ * each other although neither main evicted the other. Their alarms report it, and the operator
+ * restarts one of them.
  */
 
+import type { Instance } from './instance.js';
 import type { Step } from './plan.js';
 import type { World } from './world.js';
+
+/** An evicted member, and one that an operator restarts, starts again after this time, ms. */
+export const RESTART_MS = 100;
 
 interface Eviction {
   /** Slots. */
@@ -18,6 +26,8 @@ interface Eviction {
 export class Evictions {
   private readonly world: World;
   private evictions: Eviction[] = [];
+  /** Instances that refuse each other, as their alarms reported before the healing. */
+  private readonly estranged: [Instance, Instance][] = [];
 
   constructor(world: World) {
     this.world = world;
@@ -71,13 +81,31 @@ export class Evictions {
       if (victim === member) world.members[by].admit(member, incarnation);
   }
 
+  /** `at` reports that it and the member in `slot` refuse each other. */
+  reported(at: Instance, slot: number): void {
+    const { world } = this;
+    const other = world.members[slot];
+    if (!world.healed) {
+      this.estranged.push([at, other]);
+      return;
+    }
+    // The other one may report it, too, and may have restarted meanwhile.
+    world.queue.after(0, () => {
+      if (!at.up || !other.up || !other.isCondemned) return;
+      world.happened('an operator restarted one side');
+      world.crash(slot, RESTART_MS);
+    });
+  }
+
   /**
-   * Slots of members to restart so that all members accept each other again: the victims of members
-   * that are not restarted themselves.
+   * Slots of members to restart at the healing so that all members accept each other again: the
+   * victims of members that are not restarted themselves.
    */
   get toRestart(): number[] {
     const restarted: number[] = [];
-    for (const { by, victim } of this.evictions)
+    const apart = this.estranged.filter(([at, other]) => at.up && other.up);
+    const pairs = apart.map(([at, other]) => ({ by: at.member, victim: other.member }));
+    for (const { by, victim } of [...this.evictions, ...pairs])
       if (!restarted.includes(by) && !restarted.includes(victim)) restarted.push(victim);
     return restarted;
   }

@@ -25,14 +25,14 @@ import { judgeAlarm, noteLacking } from './alarms.js';
 import { Convergence } from './convergence.js';
 import type { EntryStep, Snapshot } from './entry.js';
 import { EventQueue } from './event-queue.js';
-import { Evictions } from './evictions.js';
+import { Evictions, RESTART_MS } from './evictions.js';
 import { Dissector, type Flight } from './flight.js';
 import { type Host, Instance } from './instance.js';
 import { Intruder } from './intruder.js';
 import { Links } from './links.js';
 import { CLUSTER_ID, MEANING_HASH } from './member-settings.js';
 import { checkMemory } from './memory-bounds.js';
-import { Model } from './model.js';
+import { type MemberLife, Model } from './model.js';
 import type { Plan, Step } from './plan.js';
 import { Stream } from './random.js';
 import { SavedStates } from './saved.js';
@@ -62,7 +62,6 @@ const SNAPSHOTS_MS = 120_000;
  */
 const RESYNC_MS = 600_000;
 const RESYNC_LOOK_MS = 1000;
-const RESTART_MS = 100;
 
 /**
  * What made members equal: snapshots that they merged; or, if an object cannot be merged, restarts
@@ -107,7 +106,7 @@ export class World implements Host {
   private readonly intruder: Intruder;
   private readonly successions: Succession[] = [];
   private readonly closings: Closings;
-  private readonly evictions = new Evictions(this);
+  readonly evictions = new Evictions(this);
   /** By member: the object whose next message with units is lost. */
   private readonly loseNext = new Map<number, number>();
   /** By member: the stage of its key file. */
@@ -215,11 +214,10 @@ export class World implements Host {
   private converge(): void {
     // Wait until all members know which ones are gone for good.
     if (this.evicted.size > 0) this.runUntil(this.queue.now + EVICTION_MS_MAX);
-    const core = this.core();
-    let convergence = new Convergence(core, this.model, this.plan);
     const { now } = this.queue;
-    this.allowedMs = this.comeTogether(convergence);
+    let convergence = this.comeTogether();
     this.convergedMs = this.queue.now - now;
+    const core = this.core();
     this.findBeyondRepair(core);
     if (this.beyondRepair.size > 0) {
       this.resync(core, convergence);
@@ -235,30 +233,40 @@ export class World implements Host {
   }
 
   /**
-   * Runs until all members have converged, and for a while after that. Returns how long they were
-   * allowed, ms.
+   * Runs until all members have converged, and for a while after that. A member that learns only
+   * now that it was evicted restarts, and then has as long as all had. `alive`: see convergence.ts.
    */
-  private comeTogether(convergence: Convergence): number {
+  private comeTogether(alive?: readonly MemberLife[]): Convergence {
     const { plan, queue, links } = this;
-    const core = this.core();
     const from = queue.now;
-    let allowedMs = convergence.allowedMs(links.roundTripMsMax(plan.core));
+    let core = this.core();
+    let convergence = new Convergence(core, this.model, plan, alive);
+    let end = from + convergence.allowedMs(links.roundTripMsMax(plan.core));
     let isPatient = false;
-    while (!convergence.reached()) {
-      if (queue.now >= from + allowedMs && !isPatient && this.findBeyondRepair(core)) {
+    const reached = (): boolean => {
+      if (this.core().some((instance, i) => instance !== core[i])) {
+        core = this.core();
+        convergence = new Convergence(core, this.model, plan, alive);
+        end = Math.max(end, queue.now + convergence.allowedMs(links.roundTripMsMax(plan.core)));
+      }
+      return convergence.reached();
+    };
+    while (!reached()) {
+      if (queue.now >= end && !isPatient && this.findBeyondRepair(core)) {
         isPatient = true;
         // An incarnation that cannot be repaired is closed after a while. Members that wait for
         // that then continue.
-        allowedMs += convergence.patienceMs();
+        end += convergence.patienceMs();
         continue;
       }
       demand(
-        queue.now < from + allowedMs,
+        queue.now < end || core.some(({ up }) => !up),
         'converges',
-        () => `not within ${allowedMs.toFixed(0)} ms: ${convergence.lacking()}`,
+        () => `not within ${(end - from).toFixed(0)} ms: ${convergence.lacking()}`,
       );
-      this.runUntil(Math.min(from + allowedMs, queue.now + LOOK_MS));
+      this.runUntil(queue.now < end ? Math.min(end, queue.now + LOOK_MS) : queue.now + LOOK_MS);
     }
+    this.allowedMs = end - from;
     const convergedAt = queue.now;
     this.runUntil(
       queue.now + QUIET_KEEPALIVES * this.members[0].settings.keepaliveMs + links.roundTripMsMax(plan.core),
@@ -268,7 +276,7 @@ export class World implements Host {
       demand(queue.now < convergedAt + SNAPSHOTS_MS, 'converges', () => 'snapshots to join are still wanted');
       this.runUntil(queue.now + LOOK_MS);
     }
-    return allowedMs;
+    return convergence;
   }
 
   private runUntil(at: number): void {
@@ -303,8 +311,7 @@ export class World implements Host {
     for (const { member } of core) if (member !== kept.member) this.crash(member, RESTART_MS);
     this.runUntil(this.queue.now + 2 * RESTART_MS);
     const alive = core.map(({ life }) => life);
-    const convergence = new Convergence(this.core(), this.model, this.plan, alive);
-    this.comeTogether(convergence);
+    const convergence = this.comeTogether(alive);
     this.remedy = 'restarts';
     return convergence;
   }
@@ -457,7 +464,7 @@ export class World implements Host {
     this.evictions.ended(instance.member);
   }
 
-  private crash(member: number, downMs: number | null): void {
+  crash(member: number, downMs: number | null): void {
     const instance = this.members[member];
     if (!instance.up) return;
     this.endProcess(instance);
