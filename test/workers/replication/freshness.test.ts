@@ -75,7 +75,7 @@ class Bench {
     };
     this.take(SENDER, FORMER, 1, { content: () => unit(1) });
     this.take(THIRD, THIRD_ENDED, 1, { content: () => {} });
-    this.take(THIRD, THIRD_PRESENT, 1, { content: () => {} });
+    this.take(THIRD, THIRD_PRESENT, 1, { content: answer });
     this.take(SENDER, PRESENT, 1, { content: answer, flags: PeerFlag.JOINING });
     this.take(SENDER, PRESENT, 10, {
       content: (writer, about) => {

@@ -6,15 +6,20 @@
  * cannot have received that datagram, so no recorded or delayed message of it answers us. This is
  * the proof of freshness. It does not depend on any clock, and needs no field of its own.
  *
- * | present incarnation        | a later incarnation is believed | an earlier one is believed          |
- * | -------------------------- | ------------------------------- | ----------------------------------- |
- * | none                       | at once                         | if it answers us                    |
- * | has never answered us      | at once                         | if the present one is silent, and it answers us or is heard several times |
- * | has answered us            | if it answers us                | if it answers us and the present one is silent |
+ * | present incarnation               | a later incarnation is believed | an earlier one is believed          |
+ * | --------------------------------- | ------------------------------- | ----------------------------------- |
+ * | none                              | at once                         | if it answers us                    |
+ * | never answered us, we are joining | at once                         | if it answers us; or if the present one is silent, and it is heard several times |
+ * | never answered us                 | if it answers us; or if the present one is silent, and it is heard several times | if it answers us and the present one is silent |
+ * | has answered us                   | if it answers us                | if it answers us and the present one is silent |
  *
  * The present incarnation that has never answered us may itself be a recording, so a real member
  * can replace it without a proof: otherwise two members that both believe recordings would each
- * wait for the other's answer. An incarnation that ended is never believed again.
+ * wait for the other's answer. While we are joining, this is harmless, since no incarnation ends
+ * (`replace` in closing.ts). Afterwards it would end the present one, which may live: we may know
+ * it from the snapshot only, or have been cut off from it since. So a recording of a later one must
+ * not replace it at once, and a recording of an earlier one never does. An incarnation that ended is
+ * never believed again.
  *
  * A believed incarnation is admitted only after the one before it is closed (closing.ts).
  */
@@ -22,7 +27,7 @@
 import type { SlotIncarnations } from '../../../shm/board-records.js';
 import type { ReplicationSettings } from '../settings.js';
 
-/** An earlier incarnation that does not answer us is believed at this number of messages. */
+/** An incarnation that does not answer us is believed at this number of messages. */
 const MESSAGES_MIN = 4;
 /** Of messages closer together than this part of the keepalive interval, only one counts. */
 const SPACING = 1 / 2;
@@ -57,7 +62,7 @@ export class Beliefs {
   /**
    * Judges a message of the member's incarnation `incarnation`, heard at `now` (ms). `heardAt`:
    * when a believed one was last heard (ms). `answered`: whether the present incarnation has
-   * answered us. `answers`: whether this message does.
+   * answered us. `answers`: whether this message does. `isJoining`: we have no state yet.
    */
   judge(
     member: number,
@@ -67,6 +72,7 @@ export class Beliefs {
     now: number,
     answered: boolean,
     answers: boolean,
+    isJoining: boolean,
   ): Belief {
     const candidate = this.candidates[member];
     if (incarnation === incarnations.current) {
@@ -79,13 +85,14 @@ export class Beliefs {
       return Belief.WAITING;
     }
     const isLater = incarnation > Math.max(incarnations.current, incarnations.former, incarnations.pending);
-    if (isLater && (answers || incarnations.current === 0 || !answered)) {
+    const isUnproven = isJoining && !answered;
+    if (isLater ? answers || incarnations.current === 0 || isUnproven : answers && isUnproven) {
       candidate.messages = 0;
       return Belief.NEW;
     }
     if (now - heardAt <= this.settings.silentMs) return Belief.NOT;
     if (answers) return Belief.NEW;
-    if (incarnations.current === 0 || answered) return Belief.NOT;
+    if (incarnations.current === 0 || answered || !(isLater || isJoining)) return Belief.NOT;
     if (candidate.messages === 0 || candidate.incarnation !== incarnation) {
       candidate.incarnation = incarnation;
       candidate.messages = 1;

@@ -268,7 +268,8 @@ export class Receiver {
     const { closing, beliefs, context, answers } = this;
     const incarnations = closing.incarnationsBySlot[member];
     const answered = this.peers[member].hasAnswered;
-    const belief = beliefs.judge(member, incarnations, incarnation, this.heardAt[member], now, answered, answers);
+    const heardAt = this.heardAt[member];
+    const belief = beliefs.judge(member, incarnations, incarnation, heardAt, now, answered, answers, context.joining);
     if (belief === Belief.NOT) {
       if (incarnation === incarnations.former || incarnations.isOver(incarnation)) this.noteEstranged(member);
       else this.askForAnswer(member, now);
