@@ -93,6 +93,19 @@ describe('an instance that joins', () => {
     assert.deepEqual(network.joinings[2].unmet, [0]);
   });
 
+  it('refuses a donor that lacks what its own former incarnation had, unless the others lack it, too', () => {
+    const network = cluster({ seed: 8, members: 3 });
+    network.rejoin(2);
+    const joining = network.joinings[2];
+    assert.ok(network.runUntil(() => joining.state === 'asking', 5000));
+    const donor = joining.wantsSnapshotFrom;
+    assert.match(joining.refusesDonor([2], network.now) ?? '', /still has to take the state of m3; m\d may have it/);
+    joining.snapshotFailed('', network.now);
+    joining.poll(network.now);
+    assert.notEqual(joining.wantsSnapshotFrom, donor);
+    assert.equal(joining.refusesDonor([2], network.now), null);
+  });
+
   it('does not begin without those that are not understood, but by most of all members, or when it is told', () => {
     const network = new JoiningNetwork({ seed: 6, members: 3, settings: { joinWaitMs: 500 } });
     for (const member of [1, 2]) network.members[member].up = false;

@@ -174,13 +174,13 @@ export class Joining {
    * Why the donor is refused, before its snapshot is transferred; null: it is not. `lacks`: slots
    * of members whose state the donor still has to join.
    *
-   * Refuses a donor that began without state and has not yet joined the state of others. What our
-   * former incarnation counted may be missing there, and counts added to too small a total are
-   * lost. Such a donor is accepted only if every other heard donor is known to have the same
-   * defect.
+   * Refuses a donor that began without state and has not yet joined the state of others, or of our
+   * own former incarnation. What that one counted may be missing there, and counts added to too
+   * small a total are lost. Such a donor is accepted only if every other heard donor is known to
+   * have the same defect.
    */
   refusesDonor(lacks: readonly number[], now: number): string | null {
-    const lacked = lacks.filter((slot) => this.isOther(slot)).map((slot) => this.members.name(slot));
+    const lacked = lacks.filter((slot) => this.members.isMember(slot)).map((slot) => this.members.name(slot));
     if (lacked.length === 0) return null;
     this.look();
     this.lacking.add(this.donor);

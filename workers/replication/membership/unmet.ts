@@ -2,8 +2,9 @@
  * Members that may have state that this instance lacks. They were not heard when it began without a
  * member's state, or the donor of its snapshot lacked their state. Once such a member is heard and
  * has state, the instance needs a snapshot of it: units that every member had while this instance
- * was away were pruned, so they are not sent again. A member that is joining when it is heard takes
- * the state of others itself.
+ * was away were pruned, so they are not sent again. A member that is joining has no state, but it
+ * may take the state of its former incarnation from others. Until then, this instance lacks it, and
+ * says so to members that ask for a snapshot.
  */
 
 import { type AckBoard, PeerRecord } from '../../../shm/ack-board.js';
@@ -28,8 +29,9 @@ export class Unmet {
       peer.floats.fill(0);
       board.readPeer(slot, peer);
       if (members.isMember(slot) && (peer.incarnation === 0 || now - peer.heardAt > silentMs)) continue;
+      if (members.isMember(slot) && peer.isJoining) continue;
       slots.delete(slot);
-      if (members.isMember(slot) && !peer.isJoining) met.push(slot);
+      if (members.isMember(slot)) met.push(slot);
     }
     return met;
   }
