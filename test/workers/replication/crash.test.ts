@@ -253,6 +253,30 @@ describe('an origin whose life goes on', () => {
   });
 });
 
+describe('a survivor whose receive thread died', () => {
+  it('still has the units that it had buffered until their turn', () => {
+    const network = new Network({ seed: 4, members: 3, deliveries: ['in-order'] });
+    network.run(500);
+    // Of three units, one survivor misses the first, and the other the last two.
+    for (const [note, lackedBy] of [
+      [1, 1],
+      [2, 2],
+      [3, 2],
+    ]) {
+      network.drop = (from, to) => from === ORIGIN && to === lackedBy;
+      network.append(ORIGIN, 0, NOTE, note);
+      network.run(3);
+    }
+    network.members[ORIGIN].up = false;
+    network.drop = null;
+    network.members[1].startReceiver();
+    declareDead(network, ORIGIN);
+    assert.ok(network.runUntil(() => [1, 2].every((at) => isClosed(network, at, ORIGIN)), 10_000));
+    assertEqual(network, [1, 2]);
+    assert.deepEqual(noted(network, 1), [[1, 2, 3]]);
+  });
+});
+
 function old(notes: readonly number[]): readonly number[] {
   return notes.filter((id) => id < 1000);
 }

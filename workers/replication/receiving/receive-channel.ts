@@ -109,9 +109,31 @@ export class ReceiveChannel {
     this.clear();
     if (this.isFormer) board.readFormer(this.object.id, this.origin, this.reception);
     else board.readReception(this.object.id, this.origin, this.reception);
-    // The buffered units were lost with the last thread. The origin still has them: it keeps all
-    // units beyond `contiguous`.
-    if (this.reorder !== null) this.reception.forgetRanges();
+    if (this.reorder !== null) this.bufferAgain(this.reorder);
+  }
+
+  /**
+   * The buffered units were lost with the last thread. Buffers them again from the foreign log. If
+   * their origin is dead, other members may have lost theirs as well, and nobody could pass them on.
+   * What is no longer there is forgotten: a living origin still has it, since it keeps all units
+   * beyond `contiguous`.
+   */
+  private bufferAgain(reorder: ReorderBuffer): void {
+    const { reception, foreign } = this;
+    const claimed = new Reception();
+    claimed.floats.set(reception.floats);
+    reception.forgetRanges();
+    const { tail } = foreign;
+    for (let position = foreign.head; claimed.ranges > 0 && position !== tail; ) {
+      const next = foreign.load(position);
+      if (next === position) return;
+      position = next;
+      const { first, count, records, recordWords } = foreign;
+      const last = first + count - 1;
+      if (foreign.incarnation !== reception.incarnation || !claimed.has(first) || !claimed.has(last)) continue;
+      if (reception.classify(first, last) !== Arrival.BEYOND) continue;
+      if (reorder.add(first, last, records, 0, recordWords)) reception.add(first, last);
+    }
   }
 
   get bufferedBytes(): number {
