@@ -19,6 +19,7 @@ import {
 import type { Instance } from './instance.js';
 import { restored, type Saved } from './saved.js';
 import type { Capture } from './subjects.js';
+import type { Merged } from './upkeep.js';
 
 /** Main's polling interval, ms. */
 const LOOK_MS = 20;
@@ -35,6 +36,8 @@ export interface Snapshot {
   readonly objects: readonly Capture[];
   /** Slots of members whose state the donor has not merged yet. */
   readonly lacks: readonly number[];
+  /** What the donor has from merged snapshots only (upkeep.ts). */
+  readonly merged: ReadonlyMap<string, Merged>;
 }
 
 export class Entry {
@@ -117,6 +120,7 @@ export class Entry {
     countAsSent(board);
     return {
       lacks: this.instance.upkeep.lacks,
+      merged: new Map(this.instance.upkeep.merged),
       vectors: readVectors(board, objects, member),
       objects: subjects.map((subject) => subject.capture()),
     };
@@ -228,8 +232,9 @@ export class Entry {
     this.instance.withoutThreads(() => this.write(snapshot), done);
   }
 
-  private write({ vectors, objects }: Snapshot): void {
+  private write({ vectors, objects, merged }: Snapshot): void {
     const { instance } = this;
+    for (const [key, one] of merged) instance.upkeep.merged.set(key, one);
     instance.subjects.forEach((subject, id) => {
       subject.load(objects[id]);
     });

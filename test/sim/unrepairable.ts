@@ -2,7 +2,8 @@
  * Finds ended incarnations that can no longer be repaired. Some member has a number that another
  * one lacks, and no living member keeps a unit with it. This happens if the only member that has it
  * took it from a snapshot, which contains the effect of units but not the units, and both the
- * origin and the members that kept them died. The members raise an alarm, and the digest watch then
+ * origin and the members that kept them died. If it merged the snapshot, even its own vector does
+ * not have the number. The members raise an alarm, and the digest watch then
  * makes them take a snapshot.
  */
 
@@ -21,8 +22,34 @@ export function unrepairable(alive: readonly Instance[], witness: Witness): Set<
     for (const lacks of alive)
       if (lacks !== has)
         for (let origin = 0; origin < has.board.members; origin++)
-          if (!slots.has(origin) && isLost(has, lacks, origin, alive, witness)) slots.add(origin);
+          if (
+            !slots.has(origin) &&
+            (isLost(has, lacks, origin, alive, witness) || isMergedOnly(has, lacks, origin, alive))
+          )
+            slots.add(origin);
   return slots;
+}
+
+/**
+ * Whether `lacks` can never get some number of an ended incarnation of `origin` whose effect `has`
+ * merged.
+ */
+function isMergedOnly(has: Instance, lacks: Instance, origin: number, alive: readonly Instance[]): boolean {
+  const theirs = new VectorRecord();
+  for (const { object, origin: slot, incarnation, contiguous, ranges } of has.upkeep.merged.values()) {
+    if (slot !== origin || origin === lacks.member) continue;
+    theirs.clear();
+    lacks.board.readFormer(object, origin, theirs);
+    if (theirs.incarnation !== incarnation) continue;
+    for (let i = -2; i < ranges.length; i += 2)
+      for (
+        let number = i < 0 ? theirs.contiguous + 1 : ranges[i];
+        number <= (i < 0 ? contiguous : ranges[i + 1]);
+        number++
+      )
+        if (!theirs.has(number) && !alive.some((one) => one.keeps(object, origin, incarnation, number))) return true;
+  }
+  return false;
 }
 
 /** Whether `lacks` can never get some number of `origin` that `has` has. */

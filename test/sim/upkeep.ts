@@ -22,7 +22,15 @@ const LOOK_MS = 500;
 /** Back-off after a donor failed, ms: initial and maximum. It doubles with each failure. */
 const BACK_OFF_MS = [1_000, 60_000] as const;
 
+/** Numbers of an origin whose effect came with a merged snapshot: our vectors stay as they are. */
+export interface Merged extends OriginVector {
+  readonly object: number;
+  readonly origin: number;
+}
+
 export class Upkeep {
+  /** What came with merged snapshots, or came with our first one from a member that had merged. */
+  readonly merged = new Map<string, Merged>();
   private readonly instance: Instance;
   private readonly digests: DigestWatch;
   /** Slots of members whose state is still to be merged. */
@@ -54,7 +62,9 @@ export class Upkeep {
 
   /** Whether no snapshot is wanted, and none will be at the next look. */
   get isIdle(): boolean {
-    return this.wanted.size === 0 && !this.hasSkipped;
+    const { entry } = this.instance;
+    const isMet = this.unmet !== null && [...this.unmet.slots].some((slot) => entry.hasState(slot));
+    return this.wanted.size === 0 && !isMet && !this.hasSkipped;
   }
 
   /** Slots of members whose state is not merged yet. */
@@ -124,7 +134,17 @@ export class Upkeep {
         this.mergeSubject(subject, snapshot.objects[id], snapshot.vectors.present[id]);
       });
     });
+    this.noteMerged(snapshot);
     instance.host.happened('snapshot: merged');
+  }
+
+  private noteMerged({ vectors, merged }: Snapshot): void {
+    for (const [key, one] of merged) this.merged.set(key, one);
+    for (const part of [vectors.present, vectors.former])
+      for (const [object, origins] of part.entries())
+        for (const [origin, vector] of origins.entries())
+          if (vector.incarnation !== 0)
+            this.merged.set([object, ...Object.values(vector)].join(' '), { ...vector, object, origin });
   }
 
   private mergeSubject(subject: Subject, { ledger, region }: Capture, vectors: readonly OriginVector[]): void {
