@@ -11,6 +11,8 @@ import type { Batch } from '../../workers/packet/batch.js';
 const BURST = 32;
 /** Frames that the ring holds: the daemon's default. */
 export const RING_FRAMES = 2048;
+/** Numbers of a tally. */
+export const TALLY_WORDS = 3;
 
 export class PacedDriver implements PacketDriver {
   readonly memory: MemoryDriver['memory'];
@@ -22,7 +24,10 @@ export class PacedDriver implements PacketDriver {
   private lost = 0;
   private readonly tally: Float64Array;
 
-  /** `tally`: receives the number of packets taken [0] and lost [1]. */
+  /**
+   * `tally`: receives the number of packets taken [0] and lost [1]. While [2] is not 0, no packet is
+   * taken.
+   */
   constructor(frames: readonly MemoryFrame[], perSecond: number, tally: Float64Array) {
     this.tally = tally;
     this.inner = new MemoryDriver({ ports: 2, frames, loop: true, capture: false, burst: BURST });
@@ -33,7 +38,7 @@ export class PacedDriver implements PacketDriver {
   receive(batch: Batch): number {
     const waiting = Math.trunc((performance.now() - this.startedAt) * this.perMs) - this.taken - this.lost;
     if (waiting > RING_FRAMES) this.lost += waiting - RING_FRAMES;
-    if (waiting < BURST) {
+    if (waiting < BURST || this.tally[2] !== 0) {
       batch.count = 0;
       return 0;
     }
@@ -65,7 +70,8 @@ export class PacedDriver implements PacketDriver {
 
   wait(timeoutMs: number): void {
     const next = (this.taken + this.lost + BURST) / this.perMs - (performance.now() - this.startedAt);
-    if (next > 0) Atomics.wait(this.sleeper, 0, 0, Math.min(next, timeoutMs));
+    const waitMs = this.tally[2] === 0 ? Math.min(next, timeoutMs) : timeoutMs;
+    if (waitMs > 0) Atomics.wait(this.sleeper, 0, 0, waitMs);
   }
 
   readonly exhausted = false;

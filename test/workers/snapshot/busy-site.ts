@@ -17,6 +17,7 @@ import {
   newIncarnation,
   replicationSettings,
 } from '../../../workers/replication/settings.js';
+import { TALLY_WORDS } from '../../support/paced-driver.js';
 import { routePort } from '../support/plane.js';
 import type { BusyTask } from './busy-thread.js';
 
@@ -49,7 +50,7 @@ export class BusySite {
     this.instance = instance;
     this.objects = instance.openObjects(null);
     this.packetsPerSecond = packetsPerSecond;
-    this.tallies = new SharedArrayBuffer(16 * instance.slots.workers);
+    this.tallies = new SharedArrayBuffer(TALLY_WORDS * 8 * instance.slots.workers);
   }
 
   static async create(options: BusyOptions = {}): Promise<BusySite> {
@@ -116,11 +117,17 @@ export class BusySite {
     const tallies = new Float64Array(this.tallies);
     let taken = 0;
     let lost = 0;
-    for (let i = 0; i < tallies.length; i += 2) {
+    for (let i = 0; i < tallies.length; i += TALLY_WORDS) {
       taken += tallies[i];
       lost += tallies[i + 1];
     }
     return { taken, lost };
+  }
+
+  /** Lets packets arrive, or none. */
+  set isLoaded(isLoaded: boolean) {
+    const tallies = new Float64Array(this.tallies);
+    for (let i = 2; i < tallies.length; i += TALLY_WORDS) tallies[i] = isLoaded ? 0 : 1;
   }
 
   digests(now = coarseSeconds(Date.now())): string[] {
@@ -135,12 +142,15 @@ export class BusySite {
       await sleep(2);
   }
 
+  /** Stops all threads. They may be started again. */
   async stop(): Promise<void> {
-    this.instance.control.setPhase(Phase.STOP);
+    const { control } = this.instance;
+    control.setPhase(Phase.STOP);
     await Promise.all(
-      this.threads.map(async (worker) => {
+      this.threads.splice(0).map(async (worker) => {
         if (worker.threadId !== -1) await once(worker, 'exit');
       }),
     );
+    control.setPhase(Phase.RUN);
   }
 }
