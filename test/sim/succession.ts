@@ -88,6 +88,9 @@ export class Closings {
       // A member that is not heard may have repaired only some of the others. So may a member that
       // has died meanwhile.
       if (!living.every((other) => this.hears(at, other)) || this.hasOneDiedSince(at, slot)) continue;
+      // A member for which the next incarnation of the slot has ended, too, repairs this one no more.
+      // It reports at its next tick who lacks some of it.
+      if (living.some((other) => this.hasLaterFormer(other, slot))) continue;
       for (const other of living) this.compare(at, other, slot);
     }
   }
@@ -103,6 +106,11 @@ export class Closings {
       if (theirIncarnations.former !== 0 && theirIncarnations.frozenAt >= life.frozenAt) return true;
     }
     return false;
+  }
+
+  private hasLaterFormer(other: Instance, slot: number): boolean {
+    other.board.readLife(slot, this.theirLife);
+    return this.theirLife.former > this.life.former;
   }
 
   private hears(at: Instance, other: Instance): boolean {
