@@ -109,8 +109,8 @@ export class Closings {
   }
 
   private hasLaterFormer(other: Instance, slot: number): boolean {
-    other.board.readLife(slot, this.theirLife);
-    return this.theirLife.former > this.life.former;
+    other.board.readIncarnations(slot, this.theirIncarnations);
+    return this.theirIncarnations.former > this.life.former;
   }
 
   private hears(at: Instance, other: Instance): boolean {

@@ -32,7 +32,7 @@ import { Intruder } from './intruder.js';
 import { Links } from './links.js';
 import { CLUSTER_ID, MEANING_HASH } from './member-settings.js';
 import { checkMemory } from './memory-bounds.js';
-import { type MemberLife, Model } from './model.js';
+import { type MemberIncarnation, Model } from './model.js';
 import type { Plan, Step } from './plan.js';
 import { Stream } from './random.js';
 import { SavedStates } from './saved.js';
@@ -236,7 +236,7 @@ export class World implements Host {
    * Runs until all members have converged, and for a while after that. A member that learns only
    * now that it was evicted restarts, and then has as long as all had. `alive`: see convergence.ts.
    */
-  private comeTogether(alive?: readonly MemberLife[]): Convergence {
+  private comeTogether(alive?: readonly MemberIncarnation[]): Convergence {
     const { plan, queue, links } = this;
     const from = queue.now;
     let core = this.core();
