@@ -88,8 +88,8 @@ export class Closings {
       // A member that is not heard may have repaired only some of the others. So may a member that
       // has died meanwhile.
       if (!living.every((other) => this.hears(at, other)) || this.hasOneDiedSince(at, slot)) continue;
-      // A member for which the next incarnation of the slot has ended, too, repairs this one no more.
-      // It reports at its next tick who lacks some of it.
+      // A member for which the next incarnation of the slot has ended, too, repairs this one no
+      // more. It reports at its next tick which members lack some of it.
       if (living.some((other) => this.hasLaterFormer(other, slot))) continue;
       for (const other of living) this.compare(at, other, slot);
     }

@@ -25,8 +25,8 @@ export class PacedDriver implements PacketDriver {
   private readonly tally: Float64Array;
 
   /**
-   * `tally`: receives the number of packets taken [0] and lost [1]. While [2] is not 0, no packet is
-   * taken.
+   * `tally`: receives the number of packets taken [0] and lost [1]. While [2] is not 0, no packet
+   * is taken.
    */
   constructor(frames: readonly MemoryFrame[], perSecond: number, tally: Float64Array) {
     this.tally = tally;

@@ -18,8 +18,8 @@
  * wait for the other's answer. While we are joining, this is harmless, since no incarnation ends
  * (`replace` in closing.ts). Afterwards it would end the present one, which may live: we may know
  * it from the snapshot only, or have been cut off from it since. So a recording of a later one must
- * not replace it at once, and a recording of an earlier one never does. An incarnation that ended is
- * never believed again.
+ * not replace it at once, and a recording of an earlier one never does. An incarnation that ended
+ * is never believed again.
  *
  * A believed incarnation is admitted only after the one before it is closed (closing.ts).
  */

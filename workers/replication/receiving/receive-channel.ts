@@ -114,9 +114,9 @@ export class ReceiveChannel {
 
   /**
    * The buffered units were lost with the last thread. Buffers them again from the foreign log. If
-   * their origin is dead, other members may have lost theirs as well, and nobody could pass them on.
-   * What is no longer there is forgotten: a living origin still has it, since it keeps all units
-   * beyond `contiguous`.
+   * their origin is dead, other members may have lost theirs as well, and nobody could pass them
+   * on. What is no longer there is forgotten: a living origin still has it, since it keeps all
+   * units beyond `contiguous`.
    */
   private bufferAgain(reorder: ReorderBuffer): void {
     const { reception, foreign } = this;
