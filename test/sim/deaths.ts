@@ -12,7 +12,14 @@ import { UnitLog } from '../../workers/replication/units/unit-log.js';
 import { Death } from './subjects.js';
 
 const SEND_BOARD = ['setNumbered', 'setSequence', 'setDatagram', 'setServed', 'writeAttachment'] as const;
-const RECEIVE_BOARD = ['writeReception', 'writeFormer', 'writeVector', 'writePeer', 'writeLife', 'setOwed'] as const;
+const RECEIVE_BOARD = [
+  'writeReception',
+  'writeFormer',
+  'writeVector',
+  'writePeer',
+  'writeIncarnations',
+  'setAckRequests',
+] as const;
 
 const POINTS: readonly (readonly [
   type: { readonly prototype: object; readonly name: string },

@@ -99,8 +99,8 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     name: 'begin together with members that only say that they are joining',
     profile: 'start',
-    lives: 20,
-    shows: ['equal-to-others', 'vector-delivered'],
+    lives: 30,
+    shows: ['equal-to-others', 'vector-delivered', 'applied-in-order'],
     plant: () => override(Joining, 'disagreeing', () => () => -1),
   },
   {
@@ -423,11 +423,11 @@ export const PLANTED: readonly PlantedBug[] = [
     isLong: true,
     shows: ['unit-cut-once', 'applied-once', 'applied-in-order', 'converges', 'equal-to-model', 'vector-delivered'],
     plant: () => {
-      const owed = Object.getOwnPropertyDescriptor(Entry.prototype, 'isOwed') as PropertyDescriptor;
-      Object.defineProperty(Entry.prototype, 'isOwed', { ...owed, get: () => false });
+      const owed = Object.getOwnPropertyDescriptor(Entry.prototype, 'hasBacklog') as PropertyDescriptor;
+      Object.defineProperty(Entry.prototype, 'hasBacklog', { ...owed, get: () => false });
       return both(
-        override(Joining, 'isApart', () => () => false),
-        () => Object.defineProperty(Entry.prototype, 'isOwed', owed),
+        override(Joining, 'isDetached', () => () => false),
+        () => Object.defineProperty(Entry.prototype, 'hasBacklog', owed),
       );
     },
   },

@@ -180,8 +180,8 @@ export function replicationSettings(options: ReplicationOptions): ReplicationSet
   between('view', settings.view, 0, 0xffffffff);
   between('unitLogBytes', settings.unitLogBytes, 64 << 10, 1 << 30);
   between('foreignLogBytes', settings.foreignLogBytes, 64 << 10, 2 ** 32);
-  between('debtBytes', settings.backlogBytes, 0, 2 ** 40);
-  between('debtBytesEach', settings.backlogBytesEach, 0, 2 ** 31);
+  between('backlogBytes', settings.backlogBytes, 0, 2 ** 40);
+  between('backlogBytesEach', settings.backlogBytesEach, 0, 2 ** 31);
   between('bandwidth', settings.bandwidth, 0, 1e12);
   between('reorderBytes', settings.reorderBytes, 4096, 1 << 30);
   for (const name of ['ackDelayMs', 'ackDelayMsMax', 'joinWaitMs', 'flushMs', 'detachMs', 'maxLagMs'] as const)

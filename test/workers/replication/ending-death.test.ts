@@ -88,7 +88,7 @@ describe('the end of an incarnation', () => {
     const places: string[] = [];
     for (let points = 0; places.at(-1) !== ''; points++) places.push(endWithDeath(points));
     assert.ok(
-      places.includes('after AckBoard.writeFormer') && places.includes('before AckBoard.writeLife'),
+      places.includes('after AckBoard.writeFormer') && places.includes('before AckBoard.writeIncarnations'),
       `${places}`,
     );
   });

@@ -114,7 +114,7 @@ class Bench {
       acknowledged: [ours.incarnation, ours.contiguous],
       vector: [...read((record) => board.readVector(0, SENDER, THIRD, record)).floats],
       ended: [third.current, third.former],
-      declaredDead: board.isDeclaredDead,
+      dead: board.isDeclaredDead,
       outrun: board.outrun,
       units: [...(this.self.objects[0].notes.get(SENDER) ?? [])],
       repaired: [...(this.self.objects[0].notes.get(THIRD) ?? [])],
