@@ -583,10 +583,11 @@ export class World implements Host {
     }
     this.afterTick(at);
     // The sender was not heard when the state was taken, so the state lacks what the sender had
-    // pruned.
+    // pruned. Or the sender lost what it retained for a member that joins too slowly.
     const hasSkipped = at.counts.value('state_rx_records_skipped') > this.skippedBefore;
-    if (hasSkipped && at.entry.unheard.has(flight.sender) && this.plan.firstSequence === FIRST_SEQUENCE)
-      this.lacking(at, flight.sender);
+    const hasLost = this.members[flight.sender].counts.value('state_tx_backlogs_lost') > 0;
+    const isBehind = at.entry.unheard.has(flight.sender) || hasLost;
+    if (hasSkipped && isBehind && this.plan.firstSequence === FIRST_SEQUENCE) this.lacking(at, flight.sender);
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
