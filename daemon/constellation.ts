@@ -54,7 +54,7 @@ class Exited extends Error {
 
 function program(): Command {
   const command = new Command('constellation')
-    .description('Asks a running constellationd, or tells it what to do, through its admin socket.')
+    .description('Queries or controls a running constellationd through its admin socket.')
     .argument('<command...>', 'command and what belongs to it, as listed below')
     .addOption(
       new Option('-s, --socket <path>', `admin socket (default: ${DEFAULT_SOCKET})`).env('CONSTELLATION_SOCKET'),
@@ -63,7 +63,7 @@ function program(): Command {
     .addOption(
       new Option('-o, --output <format>', 'json gives one document a line').choices(['text', 'json']).default('text'),
     )
-    .option('-w, --watch [seconds]', 'ask again and again, every so many seconds (default: 2)', positive)
+    .option('-w, --watch [seconds]', 'repeat the command every so many seconds (default: 2)', positive)
     .option(
       '-t, --timeout <seconds>',
       'how long the instance may be silent (drain, join, reload, reload rules, save: as long as it takes)',

@@ -187,7 +187,7 @@ export class Daemon implements Running {
       onOver: (peer) => {
         // An eviction on our own list was logged when the list changed.
         if (new MemberTable(instance.buffers.members).dead(peer.index) !== 0) return;
-        log.warn(`member ${peer.name} is evicted by another member: its present life is over`);
+        log.warn(`member ${peer.name} is evicted by another member: its present incarnation is declared dead`);
         void this.hooks.run('member_lost', { member: peer, reason: 'evicted' });
       },
       onLost: (peer) => {
@@ -603,9 +603,7 @@ export class Daemon implements Running {
       );
     }
     if (this.board.isDeclaredDead && this.stopping === null)
-      void this.stop(
-        new Error('the other members declared this life over; it has to begin another one: start it again'),
-      );
+      void this.stop(new Error('the other members declared this incarnation dead; restart the instance'));
   }
 
   /**

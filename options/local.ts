@@ -141,7 +141,7 @@ export const LOG = {
 export const RECORDS = {
   file: option.someForm(
     'path',
-    'File that alerts and other records of middleboxes are appended to, one JSON object a line. It is opened anew on SIGHUP, by reload and by reload records. Absent: none is written.',
+    'File that alerts and other records of middleboxes are appended to, one JSON object a line. It is reopened on SIGHUP, by reload and by reload records. Absent: none is written.',
     { change: HOT },
   ),
   keep: option.count('Records of each type kept in memory, for show records.', 1000, { max: 100_000, change: HOT }),

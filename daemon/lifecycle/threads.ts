@@ -313,7 +313,7 @@ export class ThreadSupervisor {
         await this.workerOf(slot.thread)?.terminate();
         recover(slot);
       } catch (broken) {
-        onFatal(new Error(`what thread ${slot.name} left could not be mended: ${String(broken)}`));
+        onFatal(new Error(`what thread ${slot.name} left could not be recovered: ${String(broken)}`));
         return;
       }
       if (!running.asked || running.gate === null) control.countRestart(slot.thread);

@@ -257,12 +257,13 @@ export class EtcdMembers implements Members {
     const { registration, log } = this.options;
     try {
       await this.write(registration.name, ({ record }) => {
-        if (record.incarnation !== registration.incarnation) throw new RosterError('another life has the place');
+        if (record.incarnation !== registration.incarnation)
+          throw new RosterError('another incarnation holds the slot');
         return { left: true };
       });
       await registration.client.revoke(this.lease);
     } catch (error) {
-      log.warn(`etcd was not told that this instance left; its lease will lapse: ${reason(error)}`);
+      log.warn(`etcd could not be informed that this instance left; its lease will lapse: ${reason(error)}`);
     }
   }
 

@@ -62,7 +62,7 @@ export function openMembers({ place, instance, hooks, log, onOver }: OpenMembers
   const { buffers, plan } = instance;
   const roster = new Roster(buffers.members, selfIndex(plan.replication));
   const onEvicted = ({ name, id, address }: SlotEntry): void => {
-    log.warn(`member ${name} is evicted: its present life is over`);
+    log.warn(`member ${name} is evicted: its present incarnation is declared dead`);
     void hooks.run('member_lost', { member: { name, id, address }, reason: 'evicted' });
   };
   const { registration, config } = place;

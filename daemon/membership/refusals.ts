@@ -22,7 +22,7 @@ const REMEDIES: Partial<Record<Refusal, string>> = {
   seal_version: `it does not send sealed format ${SEAL_VERSION}, the only one read here; run the same release everywhere`,
   seal_key: 'its key is not in our key file; give both the same file',
   seal_forged: 'another secret, or another cluster.id; compare both',
-  seal_busy: 'too many messages of unknown lives come to be looked into; compare key files and cluster.id',
+  seal_busy: 'too many messages of unknown incarnations arrive to be checked; compare key files and cluster.id',
   version: 'it speaks a format that is not known here; run neighbouring releases',
   cluster: 'it is of another cluster; compare cluster.id',
   meaning: 'its state means something else; compare release, middleboxes, names of ports, state and cluster.slots',

@@ -120,7 +120,7 @@ export class Roster {
       if (slot >= 0) return slot;
     }
     throw new RosterError(
-      `all ${this.entries.length} slots are taken: remove a member, or start the cluster anew with a larger cluster.slots`,
+      `all ${this.entries.length} slots are taken: remove a member, or restart the cluster with a larger cluster.slots`,
     );
   }
 

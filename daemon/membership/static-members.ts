@@ -37,7 +37,7 @@ export class StaticMembers implements Members {
 
   /** Members replicate an eviction in their messages. They do not replicate the member list. */
   note({ name, id, address, slot }: MemberRow, change: ListChange): string {
-    if (change === 'evict') return 'the other members are told by this one';
+    if (change === 'evict') return 'this member informs the others';
     const others = this.options.roster
       .list()
       .filter(

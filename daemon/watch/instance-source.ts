@@ -313,7 +313,7 @@ export class InstanceSource implements AdminSource {
   }
 
   evictMember(name: string, force: boolean): Promise<MemberChange> {
-    if (!force) this.expectGone(name, 'evict', 'declares its life over');
+    if (!force) this.expectGone(name, 'evict', 'declares its incarnation dead');
     return this.change('evict', (members) => members.evict(name));
   }
 

@@ -9,7 +9,7 @@ import type { World } from './world.js';
 
 /** `slot`: the member that an alarm of the receive thread is about; -1 for the send thread. */
 export function judgeAlarm(world: World, at: Instance, problem: string, slot: number): void {
-  if (/was away while the next life ended, too/.test(problem)) {
+  if (/was away while the next incarnation ended, too/.test(problem)) {
     world.happened('beyond repair: away while two lives ended');
     world.beyondRepair.add(slot);
   } else if (/of which only a part has come/.test(problem)) {

@@ -48,19 +48,18 @@ import type { Fragmentation } from './fragmentation.js';
 import { createSentCounter } from './traffic.js';
 
 const COUNTERS = {
-  hold_packets: 'packets held until other members had their state',
-  hold_expired: 'of those, the ones sent because their time was up',
-  hold_full:
-    'packets that were to be held and were sent at once, as many as possible being held already, in all or of one entry',
-  hold_blocked: 'dropped: behind held packets that the driver did not take, and as many as possible being held already',
-  hold_lost: 'dropped: held when the worker ended, and the driver took it no more',
+  hold_packets: 'packets held until peers had their state',
+  hold_expired: 'held packets that were sent because their time was up',
+  hold_full: 'packets not held because too many were held already, in all or of one entry; they were sent at once',
+  hold_blocked: 'dropped: behind held packets that the driver did not accept, and too many were held already',
+  hold_lost: 'dropped: held when the worker ended, and the driver did not accept it',
 } as const;
 
 const HELD_PACKETS = 'held_packets';
 
 export const HOLD_METRICS: Metric[] = [
   ...counterMetrics(COUNTERS),
-  { name: HELD_PACKETS, help: 'packets that wait until other members have their state', kind: 'gauge' },
+  { name: HELD_PACKETS, help: 'packets that wait until peers have their state', kind: 'gauge' },
 ];
 
 /** Most packets that a worker holds. */

@@ -170,9 +170,11 @@ function checkOrder(board: AckBoard, { id }: StateObject, theirs: readonly Origi
     board.readReception(id, slot, ours);
     if (slot === self || incarnation === 0) return;
     if (incarnation !== ours.incarnation)
-      throw new Error('it is told in order, and of some member the donor knows another life than we do');
+      throw new Error(
+        'it takes units in order, and the donor knows another incarnation of a member than this instance',
+      );
     if ((ours.flags & VECTOR_DETACHED) !== 0)
-      throw new Error('it is told in order, and some member still sends us what we missed, in units of our own');
+      throw new Error('it takes units in order, and a member still sends this instance a backlog');
   });
 }
 

@@ -7,7 +7,9 @@ export const drain: Command = {
   name: 'drain',
   usage: '',
   summary: 'Take no new flows, and wait until every other member has everything.',
-  details: ['Send traffic elsewhere first. Flows that are held still pass. It ends when nothing is owed any more.'],
+  details: [
+    'Send traffic elsewhere first. Packets of known flows still pass. It ends when every member has acknowledged everything.',
+  ],
   async run(call) {
     expectNoWords(call, drain.name);
     const drained = await call.source.drain();

@@ -26,7 +26,7 @@ export const memberList: Command = {
   usage: '',
   summary: 'All members, with their slots: this one, those that take part, those that left.',
   details: [
-    'ROLE   self, member, evicted (declared dead: it has to come back with a new life), left',
+    'ROLE   self, member, evicted (declared dead; it must restart), left',
     'STATE  of this instance: as in status; of others: reachable, silent, never (heard), leaving, left, dead, refused',
   ],
   async run(call) {
@@ -76,7 +76,7 @@ export const memberEvict: Command = {
   usage: 'NAME [force]',
   summary: 'Declare that a member has crashed: the others complete what it left half-delivered, and wait no more.',
   details: [
-    'Its present life is over for good, also if it is only cut off: it has to be started again, and joins anew.',
+    'Its present incarnation is declared dead, even if it is only cut off. It must restart, and then joins again.',
     'One that is heard is alive, and evicted only by force.',
     ...REACH,
   ],

@@ -8,7 +8,7 @@ export const reloadKeys: Command = {
   summary: 'Read the key file again: seal with its first key, accept each in it.',
   details: [
     'To change the key, do each step at every member before the next: put the new key second; put it first; take the old',
-    'one out. show peers tells which key each member seals with. The signal HUP does the same as this command.',
+    'one out. show peers shows which key each member seals with. The signal HUP does the same as this command.',
   ],
   async run(call) {
     expectNoWords(call, reloadKeys.name);

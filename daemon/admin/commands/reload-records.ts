@@ -5,7 +5,7 @@ import { type Command, expectNoWords } from '../command.js';
 export const reloadRecords: Command = {
   name: 'reload records',
   usage: '',
-  summary: 'Close the file of records and open it anew by its name, as after logrotate has moved it.',
+  summary: 'Reopen the file of records by its name, for example after logrotate has moved it.',
   details: ['The signal HUP does the same.'],
   async run(call) {
     expectNoWords(call, reloadRecords.name);

@@ -16,7 +16,7 @@ export const reloadRules: Command = {
   usage: '',
   summary: 'Read the rules of middleboxes again, and put them in force if nothing is wrong with them.',
   details: [
-    'Connections go on, and no packet waits. With a mistake anywhere all rules stay as they are, and each mistake is told.',
+    'Connections go on, and no packet waits. If any rule is wrong, all rules stay as they are, and every error is reported.',
     'Rules that are in the configuration itself are changed with it, by a restart. The signal HUP does the same as this command.',
   ],
   async run(call) {

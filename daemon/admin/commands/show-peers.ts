@@ -15,7 +15,7 @@ const COLUMNS: readonly Column<PeerRow>[] = [
   { title: 'BUILD', cell: (peer) => peer.build },
   { title: 'ATTACHED', cell: (peer) => (peer.attachment === 'attached' ? 'yes' : peer.attachment) },
   { title: 'UNACKED', cell: (peer) => peer.unacknowledged_records, right: true },
-  { title: 'OWED', cell: (peer) => peer.backlog_records, right: true },
+  { title: 'BACKLOG', cell: (peer) => peer.backlog_records, right: true },
   { title: 'MISSING', cell: (peer) => peer.missing_records, right: true },
 ];
 
@@ -34,8 +34,8 @@ export const showPeers: Command = {
     'CLOCK MS how far its wall clock is ahead of ours; a warning is logged at half of what state objects allow for',
     'KEY      id of the key that its last message was sealed with',
     'BUILD    the build it runs, as its status and --version show it',
-    'ATTACHED yes; owed (it was silent or behind, what it misses is kept for it); absent (it needs a snapshot)',
-    'UNACKED  records of this member that the peer has not acknowledged; OWED: those of them kept coalesced',
+    'ATTACHED yes; backlog (it was silent or behind; what it lacks is kept for it); absent (it needs a snapshot)',
+    'UNACKED  records of this member that the peer has not acknowledged; BACKLOG: those of them in its backlog',
     'MISSING  records of the peer that are known of here and have not come',
   ],
   async run(call) {

@@ -17,7 +17,7 @@ export const showRecords: Command = {
   summary: 'The last records of middleboxes, as they are in the file of records; the newest last.',
   details: [
     `TYPE      of this event_type alone`,
-    `limit=N   not more than the last N; ${LIMIT} unless told, 0 for all that are kept (records.keep of each type)`,
+    `limit=N   at most the last N; default ${LIMIT}; 0: all that are kept (records.keep of each type)`,
     'With -o json: the lines of the file.',
   ],
   async run(call) {
@@ -41,7 +41,7 @@ export const showAlerts: Command = {
   usage: '[limit=N]',
   summary: 'The last alerts of this instance, the newest last.',
   details: [
-    `limit=N   not more than the last N; ${LIMIT} unless told, 0 for all that are kept`,
+    `limit=N   at most the last N; default ${LIMIT}; 0: all that are kept`,
     'With -o json: the lines of the file of records, with the names that EVE gives its fields.',
   ],
   async run(call) {

@@ -15,8 +15,8 @@ export const showRejects: Command = {
   usage: '',
   summary: 'Addresses whose state messages were refused, the most first.',
   details: [
-    'REFUSED      datagrams; show counters state_rejected_* tells them by reason, and what the reasons are',
-    'INHERITED    of these, so many at most may have come from other addresses: the table has a fixed size',
+    'REFUSED      datagrams; show counters state_rejected_* lists them by reason, and explains the reasons',
+    'INHERITED    at most this many of these may be from other addresses, because the table has a fixed size',
     'Source addresses are as the datagrams give them, and so may be forged.',
   ],
   async run(call) {

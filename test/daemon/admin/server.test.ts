@@ -70,9 +70,9 @@ describe('admin socket', () => {
 
     it('show peers', async () => {
       assert.deepEqual(await askAll(path, 'show peers'), [
-        'PEER       ID  ADDRESS      STATE      RTT MS  LEAST  HEARD MS AGO  CLOCK MS  KEY  BUILD         ATTACHED  UNACKED  OWED  MISSING',
-        'b           2  10.255.0.2   reachable   101.3  100.0            12        -4    2  ba9876543210  owed            7     5        0',
-        'long-name  30  10.255.0.30  never           -      -             -         -    -  -             yes        123456     0        0',
+        'PEER       ID  ADDRESS      STATE      RTT MS  LEAST  HEARD MS AGO  CLOCK MS  KEY  BUILD         ATTACHED  UNACKED  BACKLOG  MISSING',
+        'b           2  10.255.0.2   reachable   101.3  100.0            12        -4    2  ba9876543210  backlog         7        5        0',
+        'long-name  30  10.255.0.30  never           -      -             -         -    -  -             yes        123456        0        0',
       ]);
       const json = (await askJson(path, 'show peers')) as { rtt_ms: number | null }[];
       assert.deepEqual(

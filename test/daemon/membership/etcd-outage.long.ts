@@ -95,7 +95,7 @@ describe('instances whose etcd is away for longer than a lease, or was restored'
       },
       WAIT_MS_MAX,
     );
-    assert.doesNotMatch(cluster.report(), /is evicted: its present life is over/, what);
+    assert.doesNotMatch(cluster.report(), /is evicted: its present incarnation is declared dead/, what);
   }
 
   /** No member stays only because it is heard: all have claimed their places. */

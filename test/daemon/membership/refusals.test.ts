@@ -119,7 +119,7 @@ describe('an instance whose messages and those of a member are refused', () => {
     );
     const [alone] = (await askJson(b.socket, 'join alone', { silence_ms: 20_000 })) as Standing[];
     assert.equal(alone.state, 'ready');
-    assert.match(alone.reason, /began without the others, as it was told$/);
+    assert.match(alone.reason, /began without the others, as ordered$/);
     await assert.rejects(askAll(b.socket, 'join anyhow'), CommandError);
   });
 

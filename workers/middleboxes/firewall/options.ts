@@ -37,7 +37,7 @@ export const OPTIONS = {
     false,
   ),
   bind_ports: option.flag(
-    'whether each direction of a connection has to come in by the port that it came in by at first. All sites need the same names of ports, and the same value here',
+    'whether the packets of each direction of a connection must arrive by the port that its first one arrived by. All sites need the same names of ports, and the same value here',
     true,
     { change: allSites('a site would refuse packets of connections that another accepts, or not know their ports') },
   ),

@@ -132,7 +132,7 @@ export const COUNTERS = {
   collided: 'ports that two sites took for two bindings: the larger internal endpoint has them, at every site',
   split: 'endpoints that two sites bound to two ports: one of the two stays, at every site',
   port_lost: 'packets of connections whose port was lost to another binding, answered by a TCP reset or an ICMP error',
-  refused: 'new bindings refused, of which the sender was told (ICMP: administratively prohibited)',
+  refused: 'new bindings refused; the sender received an ICMP error (administratively prohibited)',
   exhausted: 'dropped: no external port is free',
   table_full: 'dropped: as many bindings, or sessions, as can be held',
   half_open: 'dropped: a new binding or session beyond the quota of those with a single packet from inside',

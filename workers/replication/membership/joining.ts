@@ -296,7 +296,7 @@ export class Joining {
     if (ready > 0) this.ask(now);
     else if (others === 0) this.mayBegin('is alone');
     else if (unheard === 0 && this.disagreeing() === -1) this.mayBegin('began together with the others', true);
-    else if (this.alone) this.mayBegin('began without the others, as it was told');
+    else if (this.alone) this.mayBegin('began without the others, as ordered');
     else if (now - this.startedAt < this.settings.joinWaitMs)
       this.reason =
         unheard > 0

@@ -359,7 +359,7 @@ export class Closing {
       if (this.leftBehind[member] === 0 || now - peers[member].heardAt > settings.silentMs) continue;
       const slot = this.leftBehind[member] - 1;
       this.leftBehind[member] = 0;
-      this.giveUp(slot, `${this.context.members.name(member)} was away while the next life ended, too`);
+      this.giveUp(slot, `${this.context.members.name(member)} was away while the next incarnation ended, too`);
     }
   }
 

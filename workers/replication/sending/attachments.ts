@@ -43,7 +43,7 @@ const RETAINED_SHARE = 1 / 4;
 /** As a recipient: no member. */
 const NOBODY = -2;
 /** Why a backlog is given up. */
-const OUTGROWN = 'what it is owed has outgrown the memory for it';
+const OUTGROWN = 'its backlog has outgrown the memory for it';
 /** `from` of a member that gets no units from the log. */
 const NOTHING = Number.POSITIVE_INFINITY;
 
@@ -409,7 +409,7 @@ export class Attachments implements Audience {
     this.state[member] = record.state;
     this.from[member] = NOTHING;
     this.detachedCount++;
-    if (record.state === Attachment.BACKLOG) this.lose(member, 'the send thread that kept what it is owed has ended');
+    if (record.state === Attachment.BACKLOG) this.lose(member, 'the send thread that kept its backlog has ended');
   }
 
   /**
