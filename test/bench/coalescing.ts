@@ -14,7 +14,7 @@ import type { StateDefinition, StateObject, Writer } from '../../shm/objects/cor
 import { countMin } from '../../shm/objects/sketch/count-min.js';
 import { countingBloom } from '../../shm/objects/sketch/counting-bloom.js';
 import { Region } from '../../shm/region.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/sending/staging.js';
+import { RECORD_WORDS_MAX, STAGING_WORDS, StagingArea } from '../../workers/replication/sending/staging.js';
 import { capture, zipf } from '../shm/objects/sketch/sketch-streams.js';
 
 export const WINDOWS_MS = [0, 1, 10, 100] as const;
@@ -86,7 +86,7 @@ function replay(
   const log = new LogProducer(ring);
   const worker = open({ id: 1, journal: new Journal(createJournals(1), 1), log });
   const sender = open(null);
-  const stage = new Stage(sender);
+  const stage = new StagingArea(sender);
   const consumer = new LogConsumer(ring);
   let marks = 0;
   let records = 0;
@@ -102,7 +102,7 @@ function replay(
     if (packet % BATCH !== BATCH - 1 && !last) continue;
     log.publish();
     while (consumer.next()) {
-      if (stage.used > STAGE_WORDS - RECORD_WORDS_MAX) cut();
+      if (stage.used > STAGING_WORDS - RECORD_WORDS_MAX) cut();
       stage.add(consumer.op, consumer.words, consumer.at, consumer.length);
       marks++;
     }

@@ -6,7 +6,7 @@ import { committedPosition, createLogRing, LogConsumer, recoverLog } from '../..
 import { NONE } from '../../shm/none.js';
 import { Journal } from '../../shm/objects/core/journal.js';
 import type { CounterCells, WireForm } from '../../shm/objects/counting/counter-cells.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/sending/staging.js';
+import { RECORD_WORDS_MAX, STAGING_WORDS, StagingArea } from '../../workers/replication/sending/staging.js';
 import { scaled } from '../support/scale.js';
 import {
   CELLS,
@@ -37,7 +37,7 @@ class Hammer {
   private readonly threads = new Map<number, Worker>();
   private consumers: LogConsumer[];
   private sender: CounterCells;
-  private stage: Stage;
+  private stage: StagingArea;
   private draining = true;
   private readonly drained: Promise<void>;
 
@@ -48,7 +48,7 @@ class Hammer {
     this.other = openHammered({ ...hammerMemory(form), id: RECEIVER }, null, 1);
     this.consumers = this.rings.map((ring) => new LogConsumer(ring));
     this.sender = openHammered({ ...this.memory, id: 0 }, null);
-    this.stage = new Stage(this.sender);
+    this.stage = new StagingArea(this.sender);
     this.drained = this.drainAlong();
   }
 
@@ -80,7 +80,7 @@ class Hammer {
     this.stageRecords(100);
     this.consumers = this.rings.map((ring) => new LogConsumer(ring));
     this.sender = openHammered({ ...this.memory, id: 0 }, null);
-    this.stage = new Stage(this.sender);
+    this.stage = new StagingArea(this.sender);
   }
 
   async stop(): Promise<HammerEnd[]> {
@@ -104,7 +104,7 @@ class Hammer {
 
   private stageRecords(most: number): void {
     const { stage, sender } = this;
-    const hasRoom = (): boolean => stage.used + RECORD_WORDS_MAX <= STAGE_WORDS;
+    const hasRoom = (): boolean => stage.used + RECORD_WORDS_MAX <= STAGING_WORDS;
     for (const ring of this.consumers)
       for (let i = 0; i < most && hasRoom() && ring.next(); i++) {
         assert.equal(ring.objectId, HAMMER_ID);

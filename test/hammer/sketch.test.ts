@@ -9,7 +9,7 @@ import type { StateObject } from '../../shm/objects/core/object.js';
 import type { TrafficGraph } from '../../shm/objects/graph/graph.js';
 import type { CountMin } from '../../shm/objects/sketch/count-min.js';
 import { Region } from '../../shm/region.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../workers/replication/sending/staging.js';
+import { RECORD_WORDS_MAX, STAGING_WORDS, StagingArea } from '../../workers/replication/sending/staging.js';
 import { scaled } from '../support/scale.js';
 import {
   HAMMER_ID,
@@ -46,7 +46,7 @@ class Hammer {
   private readonly consumers = this.rings.map((ring) => new LogConsumer(ring));
   private readonly threads = new Map<number, Worker>();
   private readonly sender: StateObject;
-  private readonly stage: Stage;
+  private readonly stage: StagingArea;
   private seed = 1;
   private draining = true;
   private readonly drained: Promise<void>;
@@ -60,7 +60,7 @@ class Hammer {
     this.object = this.open(this.region, this.local, 0);
     this.sender = this.object;
     this.other = this.open(new SharedArrayBuffer(definition.bytes), new SharedArrayBuffer(this.local.byteLength), 2);
-    this.stage = new Stage(this.sender);
+    this.stage = new StagingArea(this.sender);
     this.drained = this.drainAlong();
   }
 
@@ -146,7 +146,7 @@ class Hammer {
    */
   private round(): number {
     const { stage, sender } = this;
-    const hasRoom = (): boolean => stage.used + RECORD_WORDS_MAX <= STAGE_WORDS;
+    const hasRoom = (): boolean => stage.used + RECORD_WORDS_MAX <= STAGING_WORDS;
     for (const ring of this.consumers)
       while (hasRoom() && ring.next()) {
         assert.equal(ring.objectId, HAMMER_ID);

@@ -6,7 +6,7 @@
 
 import { AckBoard } from '../../shm/ack-board.js';
 import { LogConsumer } from '../../shm/log.js';
-import { Stage } from '../../workers/replication/sending/staging.js';
+import { StagingArea } from '../../workers/replication/sending/staging.js';
 import { ForeignLog } from '../../workers/replication/units/foreign-log.js';
 import { UnitLog } from '../../workers/replication/units/unit-log.js';
 import { Death } from './subjects.js';
@@ -26,7 +26,7 @@ const POINTS: readonly (readonly [
   names: readonly string[],
 ])[] = [
   [UnitLog, ['append', 'markSent', 'prune']],
-  [Stage, ['add', 'clear']],
+  [StagingArea, ['add', 'clear']],
   [LogConsumer, ['release']],
   [ForeignLog, ['append', 'prune']],
   [AckBoard, [...SEND_BOARD, ...RECEIVE_BOARD]],

@@ -9,7 +9,7 @@ import { NONE } from '../../../shm/none.js';
 import { createJournals, Journal } from '../../../shm/objects/core/journal.js';
 import type { OpenContext, StateDefinition, StateObject, Writer } from '../../../shm/objects/core/object.js';
 import { Region } from '../../../shm/region.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from '../../../workers/replication/sending/staging.js';
+import { RECORD_WORDS_MAX, STAGING_WORDS, StagingArea } from '../../../workers/replication/sending/staging.js';
 import { Countdown, DyingJournal, DyingLog } from './dying.js';
 
 export const SITE_OBJECT = 3;
@@ -32,7 +32,7 @@ export class Site<T extends StateObject> {
   private readonly rings: SharedArrayBuffer[];
   private readonly journals: SharedArrayBuffer;
   private consumers: LogConsumer[];
-  private stage: Stage;
+  private stage: StagingArea;
 
   constructor(definition: StateDefinition<T>, memberIndex: number, memberCount: number, workers = 2, logWords = 1) {
     this.definition = definition;
@@ -46,7 +46,7 @@ export class Site<T extends StateObject> {
     this.consumers = this.rings.map((ring) => new LogConsumer(ring));
     this.receiver = this.open({ id: workers + 2, journal: new Journal(this.journals, workers + 2), log: null });
     this.sender = this.open(null);
-    this.stage = new Stage(this.sender);
+    this.stage = new StagingArea(this.sender);
   }
 
   private open(writer: Writer | null): T {
@@ -106,7 +106,7 @@ export class Site<T extends StateObject> {
   }
 
   private get hasRoom(): boolean {
-    return this.stage.used + RECORD_WORDS_MAX <= STAGE_WORDS;
+    return this.stage.used + RECORD_WORDS_MAX <= STAGING_WORDS;
   }
 
   /** Puts what is staged into a message. */
@@ -137,7 +137,7 @@ export class Site<T extends StateObject> {
   restartSender(): void {
     this.consumers = this.rings.map((ring) => new LogConsumer(ring));
     this.sender = this.open(null);
-    this.stage = new Stage(this.sender);
+    this.stage = new StagingArea(this.sender);
   }
 
   apply(message: Message, origin: number, now: number): void {

@@ -4,7 +4,7 @@ import { MAX_RANGES, PeerRecord } from '../../../shm/ack-board.js';
 import { recordHeader } from '../../../shm/log.js';
 import { ReorderBuffer } from '../../../workers/replication/receiving/reorder-buffer.js';
 import { RoundTrip } from '../../../workers/replication/receiving/round-trip.js';
-import { Stage } from '../../../workers/replication/sending/staging.js';
+import { StagingArea } from '../../../workers/replication/sending/staging.js';
 import {
   clusterIdOf,
   datagramBytes,
@@ -147,7 +147,7 @@ describe('unit log', () => {
 
 describe('stage', () => {
   it('merges with the latest record of a key only, and weighs', () => {
-    const stage = new Stage(new Ledger(3));
+    const stage = new StagingArea(new Ledger(3));
     assert.equal(stage.add(ADD, Int32Array.of(7, 1), 0, 2), false);
     assert.equal(stage.add(NOTE, Int32Array.of(~7), 0, 1), false, 'same coalescing key, other operation');
     assert.equal(stage.add(ADD, Int32Array.of(7, 1), 0, 2), false, 'it may not pass the other operation');
@@ -163,7 +163,7 @@ describe('stage', () => {
 describe('stage of an object whose code throws', () => {
   it('sends its records unmerged', () => {
     const object = new Ledger(0);
-    const stage = new Stage(object);
+    const stage = new StagingArea(object);
     object.coalesce = () => {
       throw new Error('defect');
     };

@@ -26,7 +26,7 @@ import { Attachments } from './attachments.js';
 import { type ChannelContext, Composer } from './channel.js';
 import { EVERYONE, type Outlet } from './outlet.js';
 import { Retransmission } from './retransmission.js';
-import { RECORD_WORDS_MAX, STAGE_WORDS, Stage } from './staging.js';
+import { RECORD_WORDS_MAX, STAGING_WORDS, StagingArea } from './staging.js';
 
 /** Messages with new units in one poll. */
 const NEW_MESSAGES_MAX = 64;
@@ -44,7 +44,7 @@ export class SendChannel {
   readonly log: UnitLog;
   private readonly source: StateObject;
   private readonly unreplicated = new Int32Array(UNREPLICATED_WORDS);
-  private readonly stage: Stage;
+  private readonly staging: StagingArea;
   private readonly context: ChannelContext;
   private readonly attachments: Attachments;
   private revivals = 0;
@@ -71,7 +71,7 @@ export class SendChannel {
     this.object = object.id;
     this.source = object;
     this.log = log;
-    this.stage = new Stage(object);
+    this.staging = new StagingArea(object);
     this.context = context;
     this.composer = new Composer(this.object, context);
     this.attachments = new Attachments(object, log, context, this.composer);
@@ -90,9 +90,9 @@ export class SendChannel {
    * fits. Nothing else takes room in the log meanwhile.
    */
   makeRoom(): boolean {
-    const { stage, log, context } = this;
-    this.stageLimit = Math.min(STAGE_WORDS, log.room(context.unitWords, RECORD_WORDS_MAX)) - RECORD_WORDS_MAX;
-    this.full = stage.used > this.stageLimit;
+    const { staging, log, context } = this;
+    this.stageLimit = Math.min(STAGING_WORDS, log.room(context.unitWords, RECORD_WORDS_MAX)) - RECORD_WORDS_MAX;
+    this.full = staging.used > this.stageLimit;
     if (this.full) this.askForBell(true);
     return !this.full;
   }
@@ -113,30 +113,30 @@ export class SendChannel {
   add(op: number, words: Int32Array, at: number, length: number): boolean {
     const { counts } = this.context;
     counts.row[counts.at.state_tx_records]++;
-    if (this.stage.add(op, words, at, length)) counts.row[counts.at.state_tx_records_coalesced]++;
-    return this.stage.used <= this.stageLimit;
+    if (this.staging.add(op, words, at, length)) counts.row[counts.at.state_tx_records_coalesced]++;
+    return this.staging.used <= this.stageLimit;
   }
 
   /** Cuts all staged records into units, numbers them and appends them to the log. */
   cut(): void {
-    const { stage, context } = this;
-    context.counts.add('state_tx_coalesce_failed', stage.failures);
-    stage.failures = 0;
-    if (stage.records === 0) return;
+    const { staging, context } = this;
+    context.counts.add('state_tx_coalesce_failed', staging.failures);
+    staging.failures = 0;
+    if (staging.records === 0) return;
     let begin = 0;
     let weight = 0;
-    for (let i = 0; i < stage.records; i++) {
-      const end = i + 1 < stage.records ? stage.start[i + 1] : stage.used;
+    for (let i = 0; i < staging.records; i++) {
+      const end = i + 1 < staging.records ? staging.start[i + 1] : staging.used;
       if (end - begin > context.unitWords) {
-        this.append(weight, begin, stage.start[i]);
-        begin = stage.start[i];
+        this.append(weight, begin, staging.start[i]);
+        begin = staging.start[i];
         weight = 0;
       }
-      weight += stage.weight[i];
+      weight += staging.weight[i];
     }
-    this.append(weight, begin, stage.used);
+    this.append(weight, begin, staging.used);
     context.board.setNumbered(this.object, this.log.nextSequence - 1);
-    stage.clear();
+    staging.clear();
     try {
       this.source.settle?.(this.log.nextSequence - 1);
     } catch {
@@ -176,8 +176,8 @@ export class SendChannel {
   }
 
   private append(count: number, begin: number, end: number): void {
-    this.log.append(count, this.stage.words, begin, end - begin);
-    this.attachments.addToBacklogs(count, this.stage.words, begin, end - begin);
+    this.log.append(count, this.staging.words, begin, end - begin);
+    this.attachments.addToBacklogs(count, this.staging.words, begin, end - begin);
     this.context.counts.add('state_tx_units', 1);
   }
 

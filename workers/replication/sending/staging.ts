@@ -18,22 +18,22 @@ import type { StateObject } from '../../../shm/objects/core/object.js';
  * Usually large enough for the records that are drained at once after throttling
  * (workers/engine/send.ts).
  */
-export const STAGE_WORDS = 1 << 17;
+export const STAGING_WORDS = 1 << 17;
 export const RECORD_WORDS_MAX = MAX_PAYLOAD_WORDS + 1;
 const TABLE_BITS = 15;
 /** Up to this many records, the table is emptied entry by entry: most rounds stage only a few. */
 const SPARSE_RECORDS = 1 << 11;
 
-export class Stage {
-  readonly words = new Int32Array(STAGE_WORDS);
+export class StagingArea {
+  readonly words = new Int32Array(STAGING_WORDS);
   /**
    * Words in use; the number of staged records; per record, where it starts and how many records it
    * stands for.
    */
   used = 0;
   records = 0;
-  readonly start = new Int32Array(STAGE_WORDS);
-  readonly weight = new Int32Array(STAGE_WORDS);
+  readonly start = new Int32Array(STAGING_WORDS);
+  readonly weight = new Int32Array(STAGING_WORDS);
   /** How often the object's own code threw an error; the record is then sent unmerged. */
   failures = 0;
   private readonly object: StateObject;

@@ -2,10 +2,10 @@
  * Records of one member's backlog, coalesced as far as their object coalesces them. So a fold is
  * never much larger than the object.
  *
- * A record weighs as many sequence numbers as it stands for, as in the stage. A unit taken from the
- * fold takes the weight of its records in numbers. So the units made of a fold have consecutive
- * numbers, and together stand for exactly the numbers that were folded. A single unit does not
- * stand for its own numbers.
+ * A record weighs as many sequence numbers as it stands for, as in the staging area. A unit taken
+ * from the fold takes the weight of its records in numbers. So the units made of a fold have
+ * consecutive numbers, and together stand for exactly the numbers that were folded. A single unit
+ * does not stand for its own numbers.
  *
  * Only the latest record of a key is tried: merging with an earlier one would skip an operation on
  * that key. Keys are compared by their hashes. So two keys with one hash that alternate do not
