@@ -124,9 +124,9 @@ describe('keyed HyperLogLogs', () => {
       for (let key = 0; key < 5; key++) for (const thing of [1, 2, 3]) add(a.workers[0], key, 0, thing + now, now);
     };
     both(NOW);
-    assert.equal(a.receiver.describe(NOW)['told'], 3);
+    assert.equal(a.receiver.describe(NOW)['replicated'], 3);
     both(NOW + 1);
-    assert.equal(a.receiver.describe(NOW + 1)['told'], 5);
+    assert.equal(a.receiver.describe(NOW + 1)['replicated'], 5);
   });
 
   it('tell all that is known of a key that had to wait long until it might be told of', () => {
@@ -135,7 +135,7 @@ describe('keyed HyperLogLogs', () => {
     for (let thing = 0; thing < 60; thing++) add(a.workers[0], 2, thing % 3, thing);
     for (let thing = 60; thing < 70; thing++) add(a.workers[0], 2, 1, thing, NOW + 1);
     tell(a, b, NOW + 1);
-    assert.equal(a.receiver.describe(NOW + 1)['told'], 2);
+    assert.equal(a.receiver.describe(NOW + 1)['replicated'], 2);
     assert.equal(a.receiver.digest(NOW + 1), b.receiver.digest(NOW + 1));
   });
 
