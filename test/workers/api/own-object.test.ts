@@ -86,7 +86,7 @@ class Pair {
 
 describe("a user's own state object", () => {
   it('is written against the public API alone', () => {
-    const file = fileURLToPath(new URL('../../../../test/workers/own-object.ts', import.meta.url));
+    const file = fileURLToPath(new URL('../../../../test/workers/api/own-object.ts', import.meta.url));
     const imported = [...readFileSync(file, 'utf8').matchAll(/from '([^']+)'/g)].map(([, module]) => module);
     assert.deepEqual(imported, ['constellation']);
   });

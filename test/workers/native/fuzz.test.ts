@@ -8,6 +8,7 @@ describe('the native binding: fuzz', () => {
     const seed = Number(process.env['FUZZ_SEED'] ?? Date.now() % 1e9);
     const script = fileURLToPath(new URL('./fuzz.js', import.meta.url));
     const run = spawnSync(process.execPath, ['--expose-gc', script, `${seed}`], { encoding: 'utf8', timeout: 100_000 });
+    assert.equal(run.error, undefined, `the program did not start: ${run.error?.message}`);
     assert.equal(
       run.signal ?? run.status,
       0,
