@@ -412,8 +412,11 @@ export class Daemon implements Running {
     return this.health.isAlive();
   }
 
-  /** Ends a thread. The supervisor then recovers its state and starts it again. */
-  restartThread(thread: number): Promise<void> {
+  /**
+   * Ends a thread. The supervisor then recovers its state and starts it again. Returns false if it
+   * is being started.
+   */
+  restartThread(thread: number): Promise<boolean> {
     return this.supervisor.restart(thread);
   }
 

@@ -152,17 +152,16 @@ export class ThreadSupervisor {
 
   /**
    * Ends the slot's thread, which is then recovered and started again. A slot in a back-off is
-   * started at once. Throws if the thread is not running.
+   * started at once. Returns false if the thread is not running, because it is being started.
    */
-  async restart(thread: number, reason = AS_ASKED): Promise<void> {
+  async restart(thread: number, reason = AS_ASKED): Promise<boolean> {
     const running = this.running.find(({ slot }) => slot.thread === thread);
     if (running !== undefined && running.wake !== null) {
       running.backoffMs = BACKOFF_MIN_MS;
       running.wake();
-      return;
+      return true;
     }
-    if (running === undefined || !(await this.end(running, reason, true)))
-      throw new Error(`thread ${thread} is not running`);
+    return running !== undefined && this.end(running, reason, true);
   }
 
   /** Ends the slot's thread. Returns false if no thread runs that has reported its worker id. */

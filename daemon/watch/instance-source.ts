@@ -87,7 +87,7 @@ export interface Running {
   onDiffer(object: number, member: string, slot: number): void;
   drain(): Promise<Drained>;
   join(how: JoinHow): Promise<Standing>;
-  restartThread(thread: number): Promise<void>;
+  restartThread(thread: number): Promise<boolean>;
   reloadKeys(): Promise<KeysInUse>;
   reloadRules(): Promise<RulesRow[]>;
   save(): Promise<Saved>;
@@ -413,8 +413,9 @@ export class InstanceSource implements AdminSource {
     void this.daemon.stop();
   }
 
-  restart(thread: number): Promise<void> {
-    return this.daemon.restartThread(thread);
+  async restart(thread: number): Promise<void> {
+    const isEnded = await this.daemon.restartThread(thread);
+    if (!isEnded) throw new FailedError('the thread is being started; try again when show threads shows it as ready');
   }
 
   /**

@@ -247,7 +247,8 @@ function namedKey({ keys }: Circle, id: number): ClusterKey | null {
 }
 
 function asFileError(error: unknown): StateFileError {
-  return error instanceof StateFileError ? error : new StateFileError((error as Error).message, { cause: error });
+  if (error instanceof StateFileError) return error;
+  return new StateFileError(`cannot be read: ${(error as Error).message}`, { cause: error });
 }
 
 class FileSource implements ByteSource {
