@@ -5,15 +5,15 @@
  *
  *     header                                     objects, members, our incarnation            written once, at creation
  *                                                status: JOINING, READY or LEAVING            written by main
- *                                                disowned, outrun                             written by the receive thread
- *     per object: line of the receive thread     owed, owedAt, changes
- *                 line of the send thread        served, hungry, numbered, sequence, datagram
+ *                                                declaredDead, outrun                         written by the receive thread
+ *     per object: line of the receive thread     ackRequests, ackRequestedAt, changes
+ *                 line of the send thread        served, logFull, numbered, sequence, datagram
  *     per (object, origin): cell `reception`     what we have of that origin's present incarnation  written by the receive thread
  *                           cell `former`        what we have of its former incarnation             written by the receive thread
  *     per (object, member, origin): cell `vector`        what that member has of that origin  written by the receive thread
  *                                   cell `formerVector`  …of the origin's former incarnation  written by the receive thread
  *     per member:           cell `peer`          incarnation, last heard, round trips, flags  written by the receive thread
- *                           cell `life`          its incarnations: believed, ended            written by the receive thread
+ *                           cell `incarnations`  its incarnations: believed, ended            written by the receive thread
  *     per (object, member): cell `attachment`    its state for us as a sender                 written by the send thread
  *     per (object, member): cell `digest`        of its content, at which vector              written by the receive thread
  *                           …our own             sent in keepalives                           written by main
@@ -31,16 +31,16 @@
  * | `status`   | bits of `PeerFlag`; 0 is READY. The send thread puts it in every message                               |
  * | `declaredDead` | 1: the others have declared our incarnation dead; we must restart                                       |
  * | `outrun`   | highest incarnation of our own slot that a member reported, above our own; 0: none                      |
- * | `owed`     | messages received so far that ask for an acknowledgement                                                |
- * | `served`   | value of `owed` up to which the send thread has acknowledged                                            |
+ * | `ackRequests` | messages received so far that ask for an acknowledgement                                                |
+ * | `served`   | value of `ackRequests` up to which the send thread has acknowledged                                            |
  * | `changes`  | number of writes to any cell of the object, or of a peer: if it is equal, the send thread looks no further |
  * | `logFull`   | the send thread's log is full: ring its doorbell when an acknowledgement comes                          |
  * | `numbered` | highest sequence number given to a record; stored before the record's ring is released, so a record is always in one of the two |
  * | `sequence`, `datagram` | highest numbers given to the network; stored before the system call that sends them, so a thread that sees an answer sees them (TSO; the answer crossed the kernel) |
  *
- * `owed` and `served` are each stored before the other side's word is read, both with sequentially
- * consistent `Atomics`. So either the receive thread sees that its last ring was served and rings
- * again, or the send thread sees the larger `owed`.
+ * `ackRequests` and `served` are each stored before the other side's word is read, both with
+ * sequentially consistent `Atomics`. So either the receive thread sees that its last ring was
+ * served and rings again, or the send thread sees the larger `ackRequests`.
  */
 
 import {

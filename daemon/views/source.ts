@@ -54,7 +54,7 @@ export interface AdminSource {
   drain(): Promise<Drained>;
   /**
    * Ends a thread by its slot. The supervisor recovers its state and starts it again. Rejects if
-   * the thread is not running.
+   * the thread is being started.
    */
   restart(slot: number): Promise<void>;
   /** Refused messages of the state channels by source address, the largest count first. */
@@ -163,8 +163,8 @@ export interface PeerRow {
   /** The build it runs; `null`: not yet known. */
   readonly build: string | null;
   /**
-   * attached: it receives our records. owed: it is detached and we keep a backlog for it. absent:
-   * it needs a snapshot.
+   * attached: it receives our records. backlog: it is detached and we keep a backlog for it.
+   * absent: it needs a snapshot.
    */
   readonly attachment: 'attached' | 'backlog' | 'absent';
   /** Our records that it has not acknowledged, and how many of them are in its backlog. */

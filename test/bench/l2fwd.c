@@ -5,8 +5,9 @@
  *
  * Two ports, one UMEM, rings of RING_SIZE entries, chunks of 2048 bytes, batches of 64; MODE is native or generic. A frame
  * that comes in by one port leaves by the other, its source that port's own address, its destination the MAC given
- * for that port; of an IPv4 packet the time to live is checked and lowered, and the checksum updated, as a hop does. Idle, it looks again 128 times and then sleeps in poll, like a worker (workers/plane/idle.ts). Writes "ready";
- * ends at SIGTERM.
+ * for that port; of an IPv4 packet the time to live is checked and lowered, and the checksum updated, as a hop does.
+ * Idle, it looks again 128 times and then sleeps in poll, like a worker (workers/plane/idle.ts).
+ * Writes "ready"; ends at SIGTERM.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -5,14 +5,9 @@
  * Exit codes: 0 all became equal to the busy site; 1 one did not; 2 wrong use.
  */
 
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { joinCycles } from './join-cycles.js';
-
-function whole(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a whole number from 1 on is wanted.');
-  return value;
-}
+import { whole } from './whole.js';
 
 await new Command('soak:joins')
   .description('Lets fresh sites join a busy one, and compares the digests of their state.')

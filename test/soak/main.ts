@@ -7,8 +7,9 @@
 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { killCycles } from './kill-cycles.js';
+import { whole } from './whole.js';
 
 interface Options {
   readonly cycles: number;
@@ -17,12 +18,6 @@ interface Options {
   readonly downloads: number;
   readonly holds?: boolean;
   readonly keep: string;
-}
-
-function whole(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a whole number from 1 on is wanted.');
-  return value;
 }
 
 await new Command('soak:kills')

@@ -3,9 +3,9 @@
  *
  * Invariants:
  *
- * - The chunks in the fill ring, in the kernel and in the rx ring are together `entries - owed`,
- *   and `owed >= 0`. So the fill ring always has room for the `owed` chunks, and its consumer is
- *   never read.
+ * - The chunks in the fill ring, in the kernel and in the rx ring are together `entries - missing`,
+ *   and `missing >= 0`. So the fill ring always has room for the `missing` chunks, and its consumer
+ *   is never read.
  * - The chunks in the tx ring, in the kernel and in the completion ring are `outstanding <=
  *   entries`. So neither ring overflows, and the tx ring's consumer is never read.
  */

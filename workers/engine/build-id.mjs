@@ -1,5 +1,6 @@
 /**
- * Gives the build its id: `node workers/engine/build-id.mjs`, run by `npm run build` after the compilers. Writes dist/build-id.
+ * Gives the build its id: `node workers/engine/build-id.mjs`, run by `npm run build` after the
+ * compilers. Writes dist/build-id.
  *
  * The id is a hash of what the build consists of: the compiled files, the sources of the native binding (compilers differ in
  * what they make of them), the packages it needs, and the version. Equal sources have equal ids, on every machine.

@@ -13,7 +13,8 @@
  *     locals    what the sums read; does not go out
  *
  * A *sum* adds `lanes` columns of doubles in `locals` to one column of doubles in the arena: what counting objects keep
- * per worker outside the arena (shm/objects/counting/counter-cells.ts). To do it in here costs the pause nothing.
+ * per worker outside the arena (shm/objects/counting/counter-cells.ts). Done here, it does not
+ * lengthen the pause.
  *
  * What the child needs no more it lets go of as it goes: the parent then writes to those pages without being given copies.
  */

@@ -3,9 +3,9 @@
  * which of its sequence numbers. So an instance that loads the snapshot takes later records from
  * the origin, and none twice.
  *
- *     present   what the donor has of the origin's present incarnation; for the donor itself, its own incarnation and numbers
- *     former    what it has of the incarnation before, whose last units may still be repaired; also for its own slot
- *     lives     which incarnations of each slot the donor believes, and which have ended (knowledge.ts)
+ *     present       what the donor has of the origin's present incarnation; for the donor itself, its own incarnation and numbers
+ *     former        what it has of the incarnation before, whose last units may still be repaired; also for its own slot
+ *     incarnations  which incarnations of each slot the donor believes, and which have ended (knowledge.ts)
  *
  * Vectors of in-order objects have no ranges: their units beyond a gap are in the donor's memory
  * and not in the snapshot.
@@ -137,7 +137,7 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
 }
 
 // Encoding, as doubles. Per vector: incarnation, contiguous, number of ranges, then first and last
-// of each. Then the lives.
+// of each. Then the incarnations.
 
 const VECTOR_NUMBERS_MAX = 3 + 2 * MAX_RANGES;
 

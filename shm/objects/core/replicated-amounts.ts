@@ -1,20 +1,20 @@
 /**
- * How much of an object's counts has been replicated: an amount per cell. (The code says *told* for
- * replicated.) Only the send thread writes it, except for `adjust`.
+ * How much of an object's counts has been replicated: an amount per cell. Only the send thread
+ * writes it, except for `adjust`.
  *
  * It is in instance-local memory, outside the snapshot. So a send thread that dies after it counted
  * a cell as replicated, and before the record is safe in the unit log, loses nothing: the log ring
  * still holds its marks, and the undo notes restore the amounts of the last cut. The marks then
  * yield the same records again.
  *
- *     head         undo count, checkpoints, told volume (f64)
+ *     head         undo count, checkpoints, replicated volume (f64)
  *     undo         (cell, pad, old amount f64) of every change since the last cut, noted before it
- *     checkpoints  (sequence number f64, told volume f64): how much was replicated up to which record
- *     told         f64 per cell
+ *     checkpoints  (sequence number f64, replicated volume f64): how much was replicated up to which record
+ *     amounts      f64 per cell
  *
  * | transition         | who                     | how                                                                  |
  * | ------------------ | ----------------------- | -------------------------------------------------------------------- |
- * | told → told more   | `fillIn`                  | undo note, its count, then the amount                                |
+ * | replicated → more  | `advance`               | undo note, its count, then the amount                                |
  * | noted → settled    | `settle`, after the cut | undo count 0; a death just before sends the round's records twice,    |
  * |                    |                         | which only increments notice (as with any object, see workers/engine/send.ts) |
  * | noted → taken back | `takeBack`, by a successor | amounts restored in reverse order                                 |
@@ -25,7 +25,7 @@ import { BYTES_PER_LINE, LINE, roundUp, struct } from '../../struct.js';
 
 const HEAD = struct({ undo: LINE, checkpoints: 1, volume: 2 });
 /**
- * Maximum changes between two cuts that can be taken back. `fillIn` throws beyond them, so the
+ * Maximum changes between two cuts that can be taken back. `advance` throws beyond them, so the
  * object must check `isFull` and replicate the rest later.
  */
 export const UNDO_NOTES = 8192;

@@ -23,7 +23,7 @@
  * snapshots anyway.
  *
  *     arena   totals: f64 [cell][member]; increments: f64 [cell]          one writer: the receive thread
- *     local   head, untold bits, `Told`, and per worker a stripe          in no snapshot
+ *     local   head, unreplicated bits, `ReplicatedAmounts`, and per worker a stripe   in no snapshot
  *     stripe  f64 per cell: what this worker added                        one writer: the worker
  *     record  cell, count (2 words, low first)                            u53
  *
@@ -40,7 +40,7 @@
  * - a worker that dies between mark and stripe store has counted nothing, here or elsewhere; a
  *   worker that dies later has counted everywhere. Nothing has to be recovered, and a superfluous
  *   or repeated mark does no harm;
- * - a full log loses nothing: the cell's *untold* (not yet replicated) bit is set instead, and
+ * - a full log loses nothing: the cell's *unreplicated* bit is set instead, and
  *   the send thread replicates the cell in its next round.
  *
  * In increments form, the amount already replicated (replicated-amounts.ts) is subtracted, so adds
@@ -147,7 +147,7 @@ export class CounterCells implements StateObject {
   private readonly head: Int32Array;
   private readonly bits: Int32Array;
   private readonly replicated: ReplicatedAmounts;
-  /** Byte offsets in the local memory of `told` and of the first stripe's counts. */
+  /** Byte offsets in the local memory of `replicated` and of the first stripe's counts. */
   private readonly replicatedAt: number;
   private readonly stripesAt: number;
   /** Stripes of all workers. `stripeStride`: from stripe to stripe, in doubles. */
@@ -162,8 +162,8 @@ export class CounterCells implements StateObject {
   /** By part: the batch in which it was last marked. Empty if there are too many parts. */
   private readonly marked: Float64Array;
   /**
-   * Word of the untold bits where the send thread's scan continues; `NONE` between scans. The first
-   * scan starts at once.
+   * Word of the unreplicated bits where the send thread's scan continues; `NONE` between scans. The
+   * first scan starts at once.
    */
   private unreplicatedCursor = 0;
   /** Whether this thread, as the send thread, has recovered what its predecessor left. */

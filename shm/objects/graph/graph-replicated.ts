@@ -1,7 +1,7 @@
 /**
  * How many packets of a traffic dispersion graph were replicated, for its error bound.
  *
- *     local   Told, of one cell: the packets in our records; and per worker the packets it added
+ *     local   `ReplicatedAmounts` of one cell: the packets in our records; and per worker the packets it added
  *
  * A record carries an edge's totals. Its new part is the difference to what was replicated of that
  * edge before. The edge's entry notes that amount. Only the send thread writes it, and the thread

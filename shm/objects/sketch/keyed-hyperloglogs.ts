@@ -18,7 +18,7 @@
  * Each worker replicates at most `promotions` new keys a second. If a record for a quiet key
  * arrives, it replaces the key's content.
  *
- *     set      lock; of each slot tag (the key's hash, 0: none), epoch of either bank (0: empty), weight (registers raised), told
+ *     set      lock; of each slot tag (the key's hash, 0: none), epoch of either bank (0: empty), weight (registers raised), replicated
  *     entry    key, the banks: sketches × registers bytes
  *     record   key, epoch, then any number of items: sketch << 16 | register << 8 | rank
  *

@@ -80,9 +80,9 @@ export function check(shape: Shape): void {
 }
 
 /**
- * Layout of a set: its lock, then for each slot tag, epoch of each bank, weight and told. It fills
- * three cache lines. The search for a slot for a new key reads all of these words. So they are not
- * in the entries, which lie far apart.
+ * Layout of a set: its lock, then for each slot tag, epoch of each bank, weight and replicated. It
+ * fills three cache lines. The search for a slot for a new key reads all of these words. So they
+ * are not in the entries, which lie far apart.
  */
 export const SET = struct({ lock: 1, tags: WAYS, epochs: BANKS * WAYS, weights: WAYS, replicated: WAYS, spare: 7 });
 

@@ -174,8 +174,8 @@ export class Acknowledging {
   }
 
   /**
-   * All acknowledgements due up to `owed` have been sent. Those that came meanwhile are due again;
-   * the board's comment describes this race.
+   * All acknowledgements due up to `ackRequests` have been sent. Those that came meanwhile are due
+   * again; the board's comment describes this race.
    */
   private noteServed(ackRequests: number, now: number): void {
     const { board, peers } = this.context;

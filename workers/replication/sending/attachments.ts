@@ -2,24 +2,24 @@
  * Which units of one channel each member is sent: the log's units, a backlog, or none.
  *
  *                   log full, and it is silent or behind
- *     ATTACHED ─────────────────────────────────────────▶ OWED ── backlog outgrows its bound, or the thread died ──▶ ABSENT
+ *     ATTACHED ─────────────────────────────────────────▶ BACKLOG ── it outgrows its bound, or the thread died ────▶ ABSENT
  *        ▲                                                │ ▲                                                           │
  *        └────── all of the backlog acknowledged ─────────┘ └── heard again: with a backlog that begins after its loss ─┘
  *
  * An *attached* member gets the units of the log. None of them is pruned before it has it.
  *
- * An *owed* member is detached: it is excluded from all units, floor and highest. What it lacks is
- * its backlog, a `Debt`. Once all of the backlog is under way, the log's units are for the member
+ * A member with a *backlog* is detached: it is excluded from all units, floor and highest. What it
+ * lacks is its `Backlog`. Once all of the backlog is under way, the log's units are for the member
  * again. Units after `from` come from the log. Units up to `from` come from the backlog, with the
  * backlog's own boundaries. So all units of one message must be of the same kind: `maskFor`,
  * `isAlike`.
  *
  * An *absent* member has lost units. When it is heard again, a floor tells it so, and it takes a
- * snapshot for the rest. A member that speaks version 1 cannot be excluded: it is never owed but
- * absent at once, and goes on at the log's floor.
+ * snapshot for the rest. A member that speaks version 1 cannot be excluded: it is absent at
+ * once, and goes on at the log's floor.
  *
- * The state is on the board. The backlogs are in this thread's memory: after its death, owed
- * members are absent.
+ * The state is on the board. The backlogs are in this thread's memory: after its death, members
+ * with a backlog are absent.
  */
 
 import { VectorRecord } from '../../../shm/ack-board.js';
