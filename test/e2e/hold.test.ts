@@ -30,7 +30,8 @@ describe('end to end: held first packets', function () {
       const there = await a.counters();
       const back = await b.counters();
       assert.equal(there['nat_bound'], DOWNLOADS);
-      assert.equal(there['hold_packets'], DOWNLOADS);
+      // A SYN that its client sends again while the first one waits, waits too.
+      assert.ok(there['hold_packets'] >= DOWNLOADS);
       assert.equal(there['hold_expired'], 0, 'all were acknowledged');
       assert.equal(there['held_packets'], 0);
       assert.ok(back['nat_inbound'] > 0, 'replies passed site b');
@@ -43,7 +44,7 @@ describe('end to end: held first packets', function () {
       await flows.replies(2 * RESOLVERS);
       assert.equal(flows.portsWith(2), RESOLVERS, 'both queries of every socket were answered');
       await flows.close();
-      assert.equal((await a.counters())['hold_packets'], DOWNLOADS + 2 * RESOLVERS);
+      assert.equal((await a.counters())['hold_packets'], there['hold_packets'] + 2 * RESOLVERS);
       assert.equal((await b.counters())['nat_unsolicited'], 0);
       await converged([a, b]);
     });
@@ -57,8 +58,8 @@ describe('end to end: held first packets', function () {
       const fetched = await fetchAll(testbed, 'client', LOAD);
       assertAllFetched(fetched, DOWNLOADS);
       const counters = await a.counters();
-      assert.equal(counters['hold_packets'], DOWNLOADS);
-      assert.equal(counters['hold_expired'], DOWNLOADS);
+      assert.ok(counters['hold_packets'] >= DOWNLOADS);
+      assert.equal(counters['hold_expired'], counters['hold_packets']);
       await testbed.relay.heal('wan', 'site-a', 'site-b');
       await converged([a, b]);
     });

@@ -5,8 +5,9 @@
  *
  *     level   in force, + 1; 0: not known yet, then the instance's own
  *     since   bindings made up to this coarse second may lack sessions of the level in force; 0: none do
+ *     until   before this coarse second, another member may still filter at a looser level
  *
- * Both words are in the region of the sessions, because a snapshot of the sessions is as complete
+ * The words are in the region of the sessions, because a snapshot of the sessions is as complete
  * as its `since` says. The main thread writes them when it learns the levels of peers, and when it
  * merges a snapshot. Workers read them.
  */
@@ -19,7 +20,7 @@ import { LINE, struct } from '../../struct.js';
 export const FILTERINGS = ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const;
 export type Filtering = (typeof FILTERINGS)[number];
 
-const WORDS = struct({ level: LINE, since: 1 });
+const WORDS = struct({ level: LINE, since: 1, until: 1 });
 export const FILTER_LEVEL_BYTES = WORDS.bytes;
 /** Seconds within which all members learn of a change, including the difference of their clocks. */
 const LEARNED_WITHIN_S = 5;
@@ -28,6 +29,8 @@ export class FilterLevel {
   /** The level that this instance is configured with. */
   readonly own: number;
   private readonly words: Int32Array;
+  /** Whether this process has learned the levels of others. */
+  private hasLearned = false;
 
   constructor(region: Region, byteOffset: number, own: number) {
     this.words = region.i32(byteOffset, WORDS.words);
@@ -44,11 +47,23 @@ export class FilterLevel {
   }
 
   /**
+   * Returns true if another member may filter at a looser level than the one in force, because it
+   * has not learned yet what this instance has.
+   */
+  mayDiffer(now: number): boolean {
+    return now < Atomics.load(this.words, WORDS.at.until);
+  }
+
+  /**
    * Puts a level in force, at `now` in coarse seconds. If it differs from the level before,
    * existing bindings may lack its sessions.
    */
   enforce(level: number, now: number): void {
-    if (this.inForce !== level) this.lack(now);
+    const isChanged = this.inForce !== level;
+    if (isChanged) this.lack(now);
+    // An instance that starts does not know which level the others were told of before.
+    if (isChanged || !this.hasLearned) Atomics.store(this.words, WORDS.at.until, now + LEARNED_WITHIN_S);
+    this.hasLearned = true;
     Atomics.store(this.words, WORDS.at.level, level + 1);
   }
 

@@ -2,7 +2,8 @@
  * Filtering by remote at two levels: the configured one, and the one in force. The level in force
  * can be looser while members differ. The sessions of the two levels have different keys
  * (filter.ts). Sessions of the configured level are always made, so they exist when that level
- * comes into force at all sites.
+ * comes into force at all sites. Sessions of the looser level are made until every member has
+ * learned that it is no longer in force.
  */
 
 import { FILTERINGS } from '../../api/api.js';
@@ -19,26 +20,26 @@ export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null 
   // Made on first need. V8 treats the arrays of a function as constants only if the function is
   // made once.
   let loose: Filter | null = null;
-  // For the current batch: `loose` if its level is in force, else `null`.
+  // For the current batch: `loose` if its level is in force here or may be elsewhere, else `null`.
   let second: Filter | null = null;
 
-  function look(): void {
+  function look(now: number): void {
     second = null;
-    if (level.inForce !== BY_ADDRESS) return;
+    if (level.inForce !== BY_ADDRESS && !level.mayDiffer(now)) return;
     loose ??= createFilter({ ...parts, level: BY_ADDRESS });
     second = loose;
   }
 
   return {
     lookOutbound(indices, addresses, keys, count, now) {
-      look();
+      look(now);
       strict.lookOutbound(indices, addresses, keys, count, now);
       if (second !== null) second.lookOutbound(indices, addresses, keys, count, now);
     },
     sent: (i, n, binding, now) =>
       strict.sent(i, n, binding, now) && (second === null || second.sent(i, n, binding, now)),
     lookInbound(indices, addresses, keys, count, now) {
-      look();
+      look(now);
       strict.lookInbound(indices, addresses, keys, count, now);
       if (second !== null) second.lookInbound(indices, addresses, keys, count, now);
     },

@@ -121,6 +121,7 @@ describe('NATs whose levels of filtering differ', () => {
       [none, strict],
     ])
       site.heed(other);
+    wait(LEARNED_WITHIN_S, strict, none);
     for (let n = 0; n < 60; n++) sends(strict, '198.51.100.7:53', `10.0.1.${n}:4000`);
     strict.replicateTo(none);
     assert.deepEqual([sessionsOf(none)['used'], sessionsOf(strict)['used']], [0, 60]);
@@ -163,6 +164,28 @@ describe('NATs whose levels of filtering differ', () => {
     late.mergeFrom(loose);
     late.heed(donor);
     assert.equal(passes(late, '198.51.100.7:53', bare), true);
+  });
+
+  it('make sessions for members that have not learned yet that a looser level is gone', () => {
+    const member = make(0, BY_PORT);
+    for (const started of [true, false]) {
+      const site = make(1, BY_PORT);
+      const first = make(0, BY_ADDRESS);
+      member.heed(first);
+      // It starts when the looser level is gone, or learns that it is gone before the other does.
+      if (!started) site.heed(first);
+      site.heed(member);
+      const send = (host: string): string | undefined => sends(site, '198.51.100.7:53', host);
+      const port = send('10.0.0.5:4000');
+      site.replicateTo(member);
+      assert.equal(passes(member, '198.51.100.7:54', port), true, 'the remote has been sent to');
+      assert.equal(passes(site, '198.51.100.7:54', port), !started, 'a binding may lack sessions after a change');
+      member.heed(site);
+      wait(LEARNED_WITHIN_S + 1, member, site);
+      const used = sessionsOf(site)['used'];
+      send('10.0.0.6:4000');
+      assert.equal(sessionsOf(site)['used'], used + 1, 'of one level once all have learned');
+    }
   });
 
   describe('whose operator changes it at one site after another', () => {
