@@ -137,9 +137,7 @@ export class Convergence {
         const { life } = this;
         life.floats.fill(0);
         origin.board.readIncarnations(slot, life);
-        // A member has its donor's view of its own former incarnation. The others close it.
-        if (slot !== origin.member && life.former !== 0 && !life.isClosed)
-          return `${origin.name}: a former life of member ${slot} is not closed`;
+        if (life.former !== 0 && !life.isClosed) return `${origin.name}: a former life of member ${slot} is not closed`;
       }
       for (let object = 0; object < this.plan.objects.length; object++) {
         const numbered = origin.board.numbered(object);

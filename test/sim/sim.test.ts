@@ -36,6 +36,8 @@ const SHOWED_FAULTS = [
   // had been cut off from it.
   ['misclock', 410_482_306],
   ['misclock', 410_485_618],
+  // The donor of a newcomer did not know yet that the newcomer's former incarnation had ended.
+  ['misclock', 1_947_682_882],
   // A newcomer took the state of a member that had never heard the newcomer's former incarnation.
   ['alone', 410_482_671],
   // A member had operations of an ended incarnation from a merged snapshot only, and nothing found

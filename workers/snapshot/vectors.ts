@@ -12,7 +12,7 @@
  */
 
 import { type AckBoard, MAX_RANGES, VectorRecord } from '../../shm/ack-board.js';
-import { INCARNATIONS_FLOATS, PeerRecord } from '../../shm/board-records.js';
+import { INCARNATIONS_FLOATS, PeerRecord, SlotIncarnations } from '../../shm/board-records.js';
 import { NONE } from '../../shm/none.js';
 import type { StateObject } from '../../shm/objects/core/object.js';
 import { readAllIncarnations, writeAllIncarnations } from '../replication/units/knowledge.js';
@@ -113,6 +113,7 @@ export function countAsSent(board: AckBoard): void {
  * next one resumes from the board. `now`: `monotonicMs()`.
  */
 export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: number, now: number): void {
+  const { present, former, incarnations } = withOwnEnded(vectors, self, board.incarnation);
   const record = new VectorRecord();
   const fill = ({ incarnation, contiguous, ranges }: OriginVector): VectorRecord => {
     record.clear();
@@ -126,14 +127,37 @@ export function writeVectors(board: AckBoard, vectors: SnapshotVectors, self: nu
   for (let object = 0; object < board.objects; object++) {
     for (let slot = 0; slot < board.members; slot++) {
       // For our own slot, only the former incarnation.
-      if (slot !== self) board.writeReception(object, slot, fill(vectors.present[object][slot]));
+      if (slot !== self) board.writeReception(object, slot, fill(present[object][slot]));
       // Also if the donor has nothing: what we have heard ourselves may be of an incarnation that
       // has ended for the donor.
-      board.writeFormer(object, slot, fill(vectors.former[object][slot]));
+      board.writeFormer(object, slot, fill(former[object][slot]));
     }
     board.noteChange(object);
   }
-  writeAllIncarnations(board, vectors.incarnations, self, now);
+  writeAllIncarnations(board, incarnations, self, now);
+}
+
+/**
+ * The vectors as the incarnation `own` of slot `self` takes them. Its donor may not know yet that
+ * the slot's incarnation before it has ended. That one is the former one for us: we say what our
+ * state has of it, and other members pass on the rest.
+ */
+function withOwnEnded(vectors: SnapshotVectors, self: number, own: number): SnapshotVectors {
+  const known = new SlotIncarnations();
+  known.floats.set(vectors.incarnations[self]);
+  const { current } = known;
+  if (current === 0 || current === own) return vectors;
+  if (known.former !== 0) known.bar(known.former);
+  known.former = current;
+  known.current = 0;
+  known.isClosed = false;
+  const ended = (vector: OriginVector): OriginVector =>
+    vector.incarnation === current ? vector : { ...NOTHING, incarnation: current };
+  return {
+    present: vectors.present,
+    former: vectors.former.map((slots, object) => slots.with(self, ended(vectors.present[object][self]))),
+    incarnations: vectors.incarnations.with(self, [...known.floats]),
+  };
 }
 
 // Encoding, as doubles. Per vector: incarnation, contiguous, number of ranges, then first and last
