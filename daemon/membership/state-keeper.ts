@@ -2,9 +2,10 @@
  * The instance's state file: finds the file that this start may restore, and saves the state.
  *
  * A file is a *candidate* if its head is valid, it belongs to this member, and it is young enough.
- * Its age is measured with the wall clock, which no restart resets. A file from the future means
- * that the clock is or was wrong, and is refused. A refused file is kept under another name, so
- * that the next save does not overwrite it.
+ * Within one boot of the host, its age is measured with the monotonic clock: the wall clock may
+ * have been set meanwhile, which costs no state. After a reboot only the wall clock is left. A file
+ * from the future then means that this clock is or was wrong, so the age is unknown and the file is
+ * refused. A refused file is kept under another name, so that the next save does not overwrite it.
  */
 
 import { constants } from 'node:fs';
@@ -14,6 +15,7 @@ import { AckBoard } from '../../shm/ack-board.js';
 import { CLOCK_SKEW_GUARD_S } from '../../shm/clock.js';
 import type { MemberTable } from '../../shm/members.js';
 import type { StateObject } from '../../shm/objects/core/object.js';
+import { monotonicMs } from '../../workers/base/monotonic.js';
 import type { Instance } from '../../workers/engine/instance.js';
 import { ownMember } from '../../workers/replication/settings.js';
 import { copyState, forkState, shapeOf } from '../../workers/snapshot/fork.js';
@@ -29,6 +31,7 @@ import {
 } from '../../workers/snapshot/state-file.js';
 import type { Place } from '../../workers/snapshot/stream.js';
 import type { Log } from '../base/log.js';
+import { bootId } from '../host/boot.js';
 import type { Saved } from '../views/source.js';
 
 interface StateKeeperOptions {
@@ -66,24 +69,28 @@ export class StateKeeper {
       const opened = await StateFile.open(file, circle);
       if (opened === null) return;
       await opened.close();
-      this.check(opened.head, Date.now());
+      const ageS = this.check(opened.head);
       this.candidate = opened.head;
-      log.info(`state file ${file}: saved ${shownTime(opened.head.savedMs)}`);
+      log.info(`state file ${file}: saved ${shownTime(opened.head.savedMs)}, ${ageS} s ago`);
     } catch (error) {
       await this.refuse(error);
     }
   }
 
-  private check({ member, slot, savedMs }: StateFileHead, now: number): void {
+  /** Returns the file's age in seconds. Throws if this start may not restore the file. */
+  private check({ member, slot, savedMs, ...clock }: StateFileHead): number {
     const { restoreWithinS, instance } = this.options;
     const own = ownMember(instance.plan.replication);
     if (member !== own.id || slot !== own.slot)
       throw new StateFileError(`is of member ${member} in slot ${slot}; this is member ${own.id} in slot ${own.slot}`);
-    if (savedMs > now + CLOCK_SKEW_GUARD_S * 1000)
+    const isSameBoot = clock.boot !== '' && clock.boot === bootId() && clock.monotonicMs <= monotonicMs();
+    const ageMs = isSameBoot ? monotonicMs() - clock.monotonicMs : Date.now() - savedMs;
+    if (ageMs < -CLOCK_SKEW_GUARD_S * 1000)
       throw new StateFileError(`was saved ${shownTime(savedMs)}, which is in the future; check the clock`);
-    const ageS = Math.max(0, Math.ceil((now - savedMs) / 1000));
+    const ageS = Math.max(0, Math.ceil(ageMs / 1000));
     if (ageS > restoreWithinS)
       throw new StateFileError(`was saved ${ageS} s ago, and state.restore_within_s is ${restoreWithinS}`);
+    return ageS;
   }
 
   /**
@@ -97,7 +104,7 @@ export class StateKeeper {
       const opened = await StateFile.open(file, circle);
       if (opened === null) throw new StateFileError('is gone');
       try {
-        this.check(opened.head, Date.now());
+        this.check(opened.head);
         const head = await opened.read(shapeOf(instance), place);
         members.refresh();
         return { ...head, vectors: restoredVectors(head.vectors, opened.head, (slot) => members.id(slot)) };
@@ -171,7 +178,8 @@ export class StateKeeper {
       members.refresh();
       const { incarnation } = new AckBoard(instance.buffers.ackBoard);
       const ids = Array.from({ length: members.slots }, (_, other) => members.id(other));
-      const saver = { member: id, slot, incarnation, members: ids };
+      const clock = { boot: bootId(), monotonicMs: Math.trunc(monotonicMs()) };
+      const saver = { member: id, slot, incarnation, members: ids, ...clock };
       const bytes = await writeStateFile(file, circle, saver, shapeOf(instance), fork);
       return { file, bytes, saved_ms: fork.head.unixMs };
     } finally {

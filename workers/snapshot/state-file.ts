@@ -19,7 +19,15 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { geteuid } from 'node:process';
 import { SLOTS_MAX } from '../../shm/members.js';
-import { CBOR_BYTES_MAX, checkFields, decodeCbor, encodeCbor, wholeField, wholesField } from '../base/cbor.js';
+import {
+  CBOR_BYTES_MAX,
+  checkFields,
+  decodeCbor,
+  encodeCbor,
+  textField,
+  wholeField,
+  wholesField,
+} from '../base/cbor.js';
 import { INCARNATION_MAX } from '../replication/settings.js';
 import { type ClusterKey, deriveKey, KEY_ID_MAX } from '../replication/wire/cluster-key.js';
 import type { ArenaCopy } from './fork.js';
@@ -39,6 +47,7 @@ const FRAME_OVERHEAD = FRAME_HEAD_BYTES + FRAME_TAG_BYTES;
 const OTHERS_WRITE = 0o022;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 const ID_MAX = 0xffff;
+const BOOT_CHARACTERS_MAX = 64;
 
 /** Why a file cannot be restored. The message completes "the state file …". */
 export class StateFileError extends Error {}
@@ -52,6 +61,9 @@ export interface StateFileHead {
   readonly incarnation: number;
   /** By the wall clock of the host, Unix ms. */
   readonly savedMs: number;
+  /** The host's boot in which it was saved, and its `monotonicMs()` then. '': not known. */
+  readonly boot: string;
+  readonly monotonicMs: number;
   /** The member ids by slot when it was saved; 0: none. */
   readonly members: readonly number[];
 }
@@ -224,6 +236,7 @@ function fileBytesMax({ objects, slots, arenaBytes }: SnapshotStart): number {
 }
 
 function checkFileHead(value: unknown): StateFileHead {
+  const [text, whole] = [textField(BOOT_CHARACTERS_MAX), wholeField(0)];
   return checkFields<StateFileHead>(value, {
     clusterId: wholeField(0, 0xffff_ffff),
     meaning: wholesField(2, -(2 ** 31), 2 ** 31 - 1),
@@ -231,6 +244,9 @@ function checkFileHead(value: unknown): StateFileHead {
     slot: wholeField(0, SLOTS_MAX - 1),
     incarnation: wholeField(1, INCARNATION_MAX),
     savedMs: wholeField(0),
+    // The first files of this format have neither.
+    boot: (field) => (field === undefined ? '' : text(field)),
+    monotonicMs: (field) => (field === undefined ? 0 : whole(field)),
     members: wholesField(SLOTS_MAX, 0, ID_MAX),
   });
 }

@@ -127,6 +127,22 @@ describe('an instance with a state file', function () {
     assert.deepEqual(readFileSync(`${fileOf('a')}.refused`), file);
   });
 
+  it('goes on after its clock was put back or ahead while it was down', async () => {
+    const HOUR_MS = 3_600_000;
+    const first = await start('a', ['a'], FLOWS);
+    await isTally([first], FLOWS);
+    const before = await bindings(first);
+    await stopAll([first]);
+    const behind = await cluster.start('a', { ...options('a', ['a']), clockMs: -HOUR_MS });
+    assert.equal((await behind.status()).state_reason, 'has restored its state file');
+    assert.deepEqual(await bindings(behind), before, 'they end later by the difference');
+    await stopAll([behind]);
+    const ahead = await cluster.start('a', { ...options('a', ['a']), clockMs: 3 * HOUR_MS });
+    assert.equal((await ahead.status()).state_reason, 'has restored its state file');
+    assert.deepEqual(await bindings(ahead), {}, 'by this clock, they ended while it was down');
+    await isTally([ahead], FLOWS);
+  });
+
   it('waits for an operator where a smaller capacity would lose entries of the file', async () => {
     const SEEN_PORTS = 400;
     const optionsOf = (capacity: number, flows?: number): LoopbackOptions => ({

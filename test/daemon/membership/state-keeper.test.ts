@@ -4,9 +4,11 @@ import { strict as assert } from 'node:assert';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { bootId } from '../../../daemon/host/boot.js';
 import { StateKeeper } from '../../../daemon/membership/state-keeper.js';
 import { AckBoard } from '../../../shm/ack-board.js';
 import { MemberTable } from '../../../shm/members.js';
+import { monotonicMs } from '../../../workers/base/monotonic.js';
 import { shapeOf } from '../../../workers/snapshot/fork.js';
 import type { Circle } from '../../../workers/snapshot/handshake.js';
 import { Landing } from '../../../workers/snapshot/landing.js';
@@ -60,21 +62,48 @@ describe('the state file of an instance', () => {
     );
   });
 
-  it('is refused, kept under another name, and said why, if it may not be restored', async () => {
-    const still = await Still.create(2);
+  /** Writes a file that the wall clock says is so old. It was saved in another boot by default. */
+  function writeOf(still: Still, changes: Partial<Saver>, ageMs: number, circle = circleOf(still)): Promise<number> {
     const { instance, objects } = still.site;
-    const saver: Saver = { member: 2, slot: 1, incarnation: 5, members: [1, 2, 3] };
     const vectors = readVectors(new AckBoard(instance.buffers.ackBoard), objects, 1);
     const arena = Buffer.from(new Uint8Array(instance.buffers.arena));
-    const write = (changes: Partial<Saver>, ageMs: number, circle = circleOf(still)) =>
-      writeStateFile(file, circle, { ...saver, ...changes }, shapeOf(instance), {
-        head: { donor: 1, unixMs: Date.now() - ageMs, vectors, lacks: [] },
-        copy: {
-          async *pieces() {
-            yield arena;
-          },
+    const saver: Saver = { member: 2, slot: 1, incarnation: 5, members: [1, 2, 3], boot: 'another', monotonicMs: 0 };
+    return writeStateFile(file, circle, { ...saver, ...changes }, shapeOf(instance), {
+      head: { donor: 1, unixMs: Date.now() - ageMs, vectors, lacks: [] },
+      copy: {
+        async *pieces() {
+          yield arena;
         },
-      });
+      },
+    });
+  }
+
+  it('is as old as the monotonic clock says within one boot, and as the wall clock says after it', async () => {
+    const still = await Still.create(2);
+    const boot = bootId();
+    assert.match(boot, /^[0-9a-f-]{36}$/);
+    const now = Math.trunc(monotonicMs());
+    for (const [clock, wallMs, said] of [
+      [{ boot, monotonicMs: now }, -HOUR_MS, /saved .*Z, \d s ago/],
+      [{ boot, monotonicMs: now }, 10 * HOUR_MS, /saved .*Z, \d s ago/],
+      [{ boot, monotonicMs: now - 5_000 }, 0, /was saved \d s ago, and .* is 3/],
+      // The monotonic clock began anew, though the boot says that it did not.
+      [{ boot, monotonicMs: now + HOUR_MS }, -HOUR_MS, /in the future/],
+      [{ boot: '', monotonicMs: now }, -HOUR_MS, /in the future/],
+      [{ boot: 'another', monotonicMs: now }, -HOUR_MS, /in the future/],
+      [{ boot: 'another', monotonicMs: now - 5_000 }, 0, /saved .*Z, \d s ago/],
+    ] as const) {
+      lines = [];
+      await writeOf(still, clock, wallMs);
+      await keeperOf(still, { restoreWithinS: 3 }).find();
+      assert.match(lines.join('\n'), said);
+    }
+  });
+
+  it('is refused, kept under another name, and said why, if it may not be restored', async () => {
+    const still = await Still.create(2);
+    const write = (changes: Partial<Saver>, ageMs: number, circle = circleOf(still)) =>
+      writeOf(still, changes, ageMs, circle);
     const cases: [string, () => Promise<unknown>, RegExp, object?][] = [
       ['another member’s', () => write({ member: 3 }, 0), /is of member 3 in slot 1; this is member 2 in slot 1/],
       ['another slot’s', () => write({ slot: 0 }, 0), /is of member 2 in slot 0; this is member 2 in slot 1/],

@@ -33,7 +33,7 @@ const HEAD: SnapshotHead = {
     incarnations: [new Array<number>(INCARNATIONS_FLOATS).fill(0), new Array<number>(INCARNATIONS_FLOATS).fill(1)],
   },
 };
-const SAVER: Saver = { member: 4, slot: 1, incarnation: 77, members: [3, 4] };
+const SAVER: Saver = { member: 4, slot: 1, incarnation: 77, members: [3, 4], boot: 'b', monotonicMs: 9 };
 const key = newKey(1);
 const circle = (keys = [key]): Circle => ({ clusterId: 5, meaningHash: [1, -2], keys });
 const state = Uint8Array.from({ length: SHAPE.arenaBytes }, (_, i) => (i * 7919) >>> 5);
