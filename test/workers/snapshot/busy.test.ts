@@ -72,7 +72,10 @@ describe('a snapshot of a busy instance', () => {
       assert.equal(at, into.length);
       await done();
       const [totals, increments] = copy.objects.map((object, id) => (id < 2 ? sum(object) : 0));
-      assert.equal(totals, increments, 'both were counted, or neither');
+      // Increments that found the log full have no number yet, and are not in the snapshot.
+      const unnumbered = busy.objects[1].describe(0)['log_full'];
+      const missing = totals - increments;
+      assert.ok(missing >= 0 && missing <= unnumbered, `${totals} and ${increments}: both were counted, or neither`);
       assert.ok(totals > earlier, 'and more than the last time');
       earlier = totals;
     }
