@@ -68,8 +68,7 @@ export class Resync {
   /**
    * Starts looking for skipped records. The state must be complete. Records skipped before count as
    * well, because the receive thread has run since the snapshot was loaded. `unmet`: slots of
-   * members whose state must be merged with ours. They were not heard when the instance began
-   * without a member's state, or the donor of its snapshot lacked their state.
+   * members whose state must be merged with ours (unmet.ts).
    */
   start(unmet: readonly number[] = []): void {
     this.unmet = new Unmet(unmet);

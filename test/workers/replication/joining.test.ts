@@ -93,6 +93,14 @@ describe('an instance that joins', () => {
     assert.deepEqual(network.joinings[2].unmet, [0]);
   });
 
+  it('lacks the state of a member that is evicted when it begins: its lease may only have lapsed', () => {
+    const network = new JoiningNetwork({ seed: 7, members: 3 });
+    network.tell(2, { role: Role.EVICTED });
+    network.members[2].up = false;
+    assert.ok(network.runUntil(() => ready(network).length === 2, 5000));
+    for (const index of [0, 1]) assert.deepEqual(network.joinings[index].unmet, [2]);
+  });
+
   it('refuses a donor that lacks what its own former incarnation had, unless the others lack it, too', () => {
     const network = cluster({ seed: 8, members: 3 });
     network.rejoin(2);

@@ -33,11 +33,21 @@ describe('members that were not heard when an instance began', () => {
     hear(2, 0, NOW);
     hear(3, PeerFlag.LEAVING, NOW);
     assert.deepEqual(met().sort(), [2, 3], 'the one that joined may have taken what its former incarnation had');
-    // Its place is empty now.
-    const entries = Array.from({ length: members.slots }, (_, slot) => members.entry(slot));
-    entries[4] = { ...entries[4], role: Role.EVICTED, dead: 9 };
-    new MemberTableWriter(table).write(1, entries);
-    members.refresh();
+    const give = (slot: number, role: Role): void => {
+      const entries = Array.from({ length: members.slots }, (_, other) => members.entry(other));
+      entries[slot] = { ...entries[slot], role };
+      new MemberTableWriter(table).write(members.view + 1, entries);
+      members.refresh();
+    };
+    give(4, Role.EVICTED);
     assert.deepEqual(met(), []);
+    assert.ok(unmet.slots.has(4), 'it may come back with its state');
+    give(4, Role.MEMBER);
+    hear(4, 0, NOW);
+    assert.deepEqual(met(), [4]);
+    unmet.slots.add(4);
+    give(4, Role.LEFT);
+    assert.deepEqual(met(), []);
+    assert.ok(!unmet.slots.has(4), 'all members had what it had');
   });
 });

@@ -44,7 +44,7 @@
 
 import { type AckBoard, PeerFlag, PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
 import { VECTOR_RETAINS } from '../../../shm/board-records.js';
-import type { MemberTable } from '../../../shm/members.js';
+import { type MemberTable, Role } from '../../../shm/members.js';
 import { type ReplicationSettings, selfIndex } from '../settings.js';
 import { FREEZING_VERSION } from '../wire/message.js';
 
@@ -85,8 +85,8 @@ export class Joining {
   hasBegunEmpty = false;
   /**
    * Slots of members that may have state that the instance lacks and that no member sends again
-   * (unmet.ts). Either they were not heard when it began without a member's state, or the donor of
-   * its snapshot lacks their state.
+   * (unmet.ts). Either they were not heard, or were evicted, when it began without a member's state;
+   * or the donor of its snapshot lacks their state.
    */
   unmet: readonly number[] = [];
   /** What the main thread's decision waits for, for operators. */
@@ -284,14 +284,18 @@ export class Joining {
   private listen(now: number): void {
     let others = 0;
     let ready = 0;
+    let unheard = 0;
     const unmet: number[] = [];
     for (let slot = 0; slot < this.settings.slots; slot++) {
+      if (this.members.role(slot) === Role.EVICTED) unmet.push(slot);
       if (!this.isOther(slot)) continue;
       others++;
       if (this.isReady(slot, now)) ready++;
-      else if (!this.isHeard(slot, now)) unmet.push(slot);
+      else if (!this.isHeard(slot, now)) {
+        unheard++;
+        unmet.push(slot);
+      }
     }
-    const unheard = unmet.length;
     this.unmet = unmet;
     if (ready > 0) this.ask(now);
     else if (others === 0) this.mayBegin('is alone');

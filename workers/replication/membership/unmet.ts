@@ -4,11 +4,12 @@
  * has state, the instance needs a snapshot of it: units that every member had while this instance
  * was away were pruned, so they are not sent again. A member that is joining has no state, but it
  * may take the state of its former incarnation from others. Until then, this instance lacks it, and
- * says so to members that ask for a snapshot.
+ * says so to members that ask for a snapshot. An evicted member may come back with its state if only
+ * its lease had lapsed.
  */
 
 import { type AckBoard, PeerRecord } from '../../../shm/ack-board.js';
-import type { MemberTable } from '../../../shm/members.js';
+import { type MemberTable, Role } from '../../../shm/members.js';
 
 export class Unmet {
   readonly slots: Set<number>;
@@ -28,6 +29,7 @@ export class Unmet {
     for (const slot of slots) {
       peer.floats.fill(0);
       board.readPeer(slot, peer);
+      if (members.role(slot) === Role.EVICTED) continue;
       if (members.isMember(slot) && (peer.incarnation === 0 || now - peer.heardAt > silentMs)) continue;
       if (members.isMember(slot) && peer.isJoining) continue;
       slots.delete(slot);
