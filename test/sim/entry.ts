@@ -50,8 +50,8 @@ export class Entry {
   /** The floor of each origin that was known when the snapshot was loaded, by object and slot. */
   floors: readonly (readonly number[])[] = [];
   /**
-   * Slots of members that were not heard when the instance asked for its state. They may not have
-   * retained units for it.
+   * Slots of members that were not heard when the instance asked for its state or began without
+   * state. They may not have retained units for it.
    */
   unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
@@ -135,6 +135,7 @@ export class Entry {
       joining.poll(instance.localMs);
       const { state } = joining;
       if (state !== before) instance.host.happened(`join: ${before} → ${state}`);
+      if (state === 'ready' && before === 'listening') this.noteUnheard();
       if (state === 'ready' && before === 'listening' && joining.reason === 'heard no member that has state')
         instance.host.beganAlone(instance);
       if (state === 'listening' || state === 'leaving') instance.host.reachedStep(instance, state);
@@ -175,6 +176,7 @@ export class Entry {
   private begin(what: string | null): void {
     const { instance, joining } = this;
     if (!joining.mayBeginNow(instance.localMs)) return;
+    this.noteUnheard();
     const isAlone = !joining.isTogether && joining.wantsToBegin !== 'is alone';
     joining.begin(what);
     instance.host.happened(what === null ? 'join: begun' : 'join: restored');
@@ -187,7 +189,6 @@ export class Entry {
     instance.withoutThreads(
       () => {
         if (!joining.mayBeginNow(instance.localMs)) return;
-        this.noteUnheard();
         this.write(restored(file, instance.member));
         this.begin('has restored its state file');
       },

@@ -67,6 +67,8 @@ export interface Host {
   /** Called before and after a message is received. `reject`: why it was refused, or null. */
   beforeReceive(at: Instance, flight: Flight): void;
   afterReceive(at: Instance, flight: Flight, reject: string | null): void;
+  /** Whether the message that is being received makes the instance skip records, as it may. */
+  skips(at: Instance, flight: Flight): boolean;
   afterPoll(at: Instance): void;
   afterTick(at: Instance): void;
   /** A step of joining or leaving was reached. A plan may let a member die here. */
@@ -608,6 +610,7 @@ export class Instance {
     if (ledger) {
       ledger.beginMessage();
       ledger.vectorVersion = () => this.vectorVersion(flight);
+      ledger.skips = () => this.host.skips(this, flight);
     }
     this.host.beforeReceive(this, flight);
     const { coarse, wallMs } = this.moment;

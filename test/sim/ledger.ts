@@ -139,6 +139,8 @@ export class SimLedger implements StateObject {
 
   /** The vector's version while records are applied. The instance sets it. */
   vectorVersion: () => number = () => 0;
+  /** Whether the present message may skip notes. The instance sets it. */
+  skips: () => boolean = () => false;
 
   apply(op: number, words: Int32Array, at: number, length: number, origin: number): Applied {
     const author = words[at];
@@ -178,7 +180,7 @@ export class SimLedger implements StateObject {
     if (this.delivery === 'in-order') {
       const next = received.lastNote + 1;
       demand(
-        number === next || (this.mayLack && number > next),
+        number === next || (number > next && (this.mayLack || this.skips())),
         'applied-in-order',
         () => `${this.place} applied note ${number} of author ${author} when ${next} was next`,
       );

@@ -556,6 +556,18 @@ export class World implements Host {
     this.skippedBefore = at.counts.value('state_rx_records_skipped');
   }
 
+  /**
+   * Whether the message makes the instance skip records, as it may. The sender was not heard when
+   * the state was taken, so the state lacks what the sender had pruned. Or the sender lost what it
+   * retained for a member that joins too slowly.
+   */
+  skips(at: Instance, { sender }: Flight): boolean {
+    const hasSkipped = at.counts.value('state_rx_records_skipped') > this.skippedBefore;
+    const hasLost = this.members[sender].counts.value('state_tx_backlogs_lost') > 0;
+    const isBehind = at.entry.unheard.has(sender) || hasLost;
+    return hasSkipped && isBehind && this.plan.firstSequence === FIRST_SEQUENCE;
+  }
+
   afterReceive(at: Instance, flight: Flight, reject: string | null): void {
     const { contents } = flight;
     if (contents === null) {
@@ -582,12 +594,7 @@ export class World implements Host {
       return;
     }
     this.afterTick(at);
-    // The sender was not heard when the state was taken, so the state lacks what the sender had
-    // pruned. Or the sender lost what it retained for a member that joins too slowly.
-    const hasSkipped = at.counts.value('state_rx_records_skipped') > this.skippedBefore;
-    const hasLost = this.members[flight.sender].counts.value('state_tx_backlogs_lost') > 0;
-    const isBehind = at.entry.unheard.has(flight.sender) || hasLost;
-    if (hasSkipped && isBehind && this.plan.firstSequence === FIRST_SEQUENCE) this.lacking(at, flight.sender);
+    if (this.skips(at, flight)) this.lacking(at, flight.sender);
     const sender = this.lifeOf(flight.sender, contents.incarnation);
     const origin = this.lifeOf(contents.origin, contents.originIncarnation);
     if (sender !== undefined && origin !== undefined) this.witness.after(at, flight, sender, origin);
