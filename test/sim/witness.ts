@@ -326,7 +326,9 @@ export class Witness {
 
   /** A sample of the round trip is the time since the acknowledged datagram itself left. */
   private checkRoundTrip(at: Instance, flight: Flight, contents: Contents): void {
-    const entry = contents.entries.find((one) => one.origin === at.member);
+    const entry = contents.entries.find(
+      ({ origin, incarnation }) => origin === at.member && incarnation === at.life.incarnation,
+    );
     if (entry === undefined || !entry.echoValid) return;
     const leftAt = this.left[at.life.author]?.[flight.object][entry.echoDatagram];
     demand(leftAt !== undefined, 'round-trip-true', () => `${at.name}: a round trip of a datagram that never left`);

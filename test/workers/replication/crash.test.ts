@@ -8,7 +8,8 @@ import { AckBoard } from '../../../shm/ack-board.js';
 import { SlotIncarnations } from '../../../shm/board-records.js';
 import { recordHeader } from '../../../shm/log.js';
 import { MemberTable, MemberTableWriter, Role, type SlotEntry } from '../../../shm/members.js';
-import { Datagram, MessageWriter } from '../../../workers/replication/wire/message.js';
+import { messageBytes } from '../../../workers/replication/settings.js';
+import { Datagram, MessageReader, MessageWriter } from '../../../workers/replication/wire/message.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NOTE } from '../../support/ledger.js';
 import { MEANING_HASH, Network, type NetworkOptions, type TestMember } from './network.js';
@@ -161,6 +162,34 @@ describe('an origin that dies half-way through a multicast', () => {
     for (const at of [1, 2, 3]) assert.ok(noted(network, at)[0].includes(1000));
     // Nobody can lack anything of it any more: nothing is said of it.
     assert.ok(network.runUntil(() => [1, 2, 3].every((at) => life(network, at, ORIGIN).former === 0), 5000));
+  });
+
+  it('is named in each message that names its next incarnation, while a member may lack some of it', () => {
+    const network = crashed({ seed: 10 }, () => 0.5);
+    network.drop = (from, to) => from === 3 || to === 3;
+    network.restart(ORIGIN);
+    const { settings } = network.members[1];
+    const reader = new MessageReader(settings.clusterId, MEANING_HASH, 2, messageBytes(settings));
+    let named = 0;
+    network.rewrite = (from, bytes) => {
+      if (from === ORIGIN) return bytes;
+      assert.equal(reader.read(bytes), null);
+      const { former, current } = life(network, from, ORIGIN);
+      const entries = Array.from({ length: reader.entries }, (_, i) => {
+        reader.entry(i);
+        return reader.originIncarnation;
+      });
+      if (former === 0 || !entries.includes(current)) return bytes;
+      assert.ok(entries.includes(former), `member ${from} names only the next one`);
+      named++;
+      return bytes;
+    };
+    network.run(1500);
+    for (let i = 0; i < 200; i++) {
+      network.append(ORIGIN, 0, NOTE, 1000 + i);
+      network.run(5);
+    }
+    assert.ok(named > 100);
   });
 
   it('is completed at a member that was cut off meanwhile, when it is heard again', () => {

@@ -20,7 +20,8 @@ export class Acknowledging {
   private readonly told: Int32Array;
   /** The same for the vector of its former incarnation. */
   private readonly reportedFormer: Int32Array;
-  private readonly vector = new VectorRecord();
+  private readonly present = new VectorRecord();
+  private readonly former = new VectorRecord();
   private readonly peer = new PeerRecord();
   private readonly self: number;
   private readonly digest = new DigestRecord();
@@ -123,26 +124,37 @@ export class Acknowledging {
    * if all did.
    */
   private addEntries(now: number, origin: number, all: boolean, reserve: number): number {
-    const { peers, settings } = this.context;
-    for (let i = origin; i < settings.slots; i++) {
-      if (peers.present[i] === 1 && !this.addPresent(now, i, all, reserve)) return i;
-      if (!this.addFormer(now, i, all, reserve)) return i;
-    }
+    const { settings } = this.context;
+    for (let i = origin; i < settings.slots; i++) if (!this.addOrigin(now, i, all, reserve)) return i;
     return settings.slots;
   }
 
-  private addPresent(now: number, origin: number, all: boolean, reserve: number): boolean {
-    const { board, peers, writer } = this.context;
-    if (!all && board.receptionVersion(this.object, origin) === this.told[origin]) return true;
-    const { vector } = this;
-    vector.incarnation = 0;
-    const version = board.readReception(this.object, origin, vector);
-    if (vector.incarnation !== 0) {
-      const flags = this.retains(origin) ? RETAINS : 0;
-      if (!writer.addEntry(peers.members.id(origin), vector, now, reserve, flags)) return false;
+  /**
+   * Adds the entries about one origin. A message that names its present incarnation also names the
+   * former one, while we keep that. A member that hears only of the present one takes it that we
+   * have nothing to say of the former (closing.ts, `isElsewhere`). Returns false if not both fit.
+   */
+  private addOrigin(now: number, origin: number, all: boolean, reserve: number): boolean {
+    const { board, peers } = this.context;
+    const { present } = this;
+    let version = this.told[origin];
+    const isDue = peers.present[origin] === 1 && (all || board.receptionVersion(this.object, origin) !== version);
+    // The receive thread writes the former incarnation first, so it is read last.
+    if (isDue) {
+      present.incarnation = 0;
+      version = board.readReception(this.object, origin, present);
     }
+    // And it goes first, in case the present one does not fit.
+    if (!this.addFormer(now, origin, all || isDue, reserve)) return false;
+    if (isDue && present.incarnation !== 0 && !this.addPresent(now, origin, reserve)) return false;
     this.told[origin] = version;
     return true;
+  }
+
+  private addPresent(now: number, origin: number, reserve: number): boolean {
+    const { peers, writer } = this.context;
+    const flags = this.retains(origin) ? RETAINS : 0;
+    return writer.addEntry(peers.members.id(origin), this.present, now, reserve, flags);
   }
 
   /**
@@ -152,11 +164,11 @@ export class Acknowledging {
   private addFormer(now: number, origin: number, all: boolean, reserve: number): boolean {
     const { board, peers, writer } = this.context;
     if (!all && board.formerVersion(this.object, origin) === this.reportedFormer[origin]) return true;
-    const { vector } = this;
-    vector.clear();
-    const version = board.readFormer(this.object, origin, vector);
-    if (vector.incarnation !== 0 && writer.version >= FREEZING_VERSION)
-      if (!writer.addEntry(peers.members.id(origin), vector, now, reserve, FROZEN)) return false;
+    const { former } = this;
+    former.clear();
+    const version = board.readFormer(this.object, origin, former);
+    if (former.incarnation !== 0 && writer.version >= FREEZING_VERSION)
+      if (!writer.addEntry(peers.members.id(origin), former, now, reserve, FROZEN)) return false;
     this.reportedFormer[origin] = version;
     return true;
   }
@@ -167,10 +179,10 @@ export class Acknowledging {
    * may go.
    */
   private retains(origin: number): boolean {
-    const { peer, vector } = this;
-    if (!this.attachments.retainsFor(origin, vector.incarnation)) return false;
+    const { peer, present } = this;
+    if (!this.attachments.retainsFor(origin, present.incarnation)) return false;
     this.context.board.readPeer(origin, peer);
-    return !peer.isLeaving || vector.contiguous < vector.highest;
+    return !peer.isLeaving || present.contiguous < present.highest;
   }
 
   /**
