@@ -218,6 +218,27 @@ describe('an origin that dies half-way through a multicast', () => {
     }
   });
 
+  it('is reported when two of its incarnations ended while a member that had more was not heard', () => {
+    const network = new Network({ seed: 11, members: 3 });
+    network.append(ORIGIN, 0, NOTE, 1);
+    assert.ok(network.runUntil(() => network.settled, 5000));
+    network.run(500);
+    // Member 2 said that it has the same as member 1. Then only it gets more.
+    network.drop = (from, to) => (from !== ORIGIN && to !== ORIGIN) || (from === ORIGIN && to === 1);
+    network.append(ORIGIN, 0, NOTE, 2);
+    network.run(1500);
+    assert.equal(noted(network, 2)[0].length, 2);
+    for (let restarts = 0; restarts < 2; restarts++) {
+      network.restart(ORIGIN);
+      network.drop = (from, to) => from === 2 || to === 2;
+      network.run(2500);
+    }
+    network.drop = null;
+    network.run(1000);
+    assert.equal(noted(network, 1)[0].length, 1);
+    assert.match(network.members[1].alarms.join(), /m1 .*not the same everywhere: m3 was away/);
+  });
+
   it('is closed as it is, with an alarm, when nobody has some of it any more', () => {
     const network = crashed({ seed: 9, members: 3 }, (to) => (to === 1 ? 1 : 0.1));
     // The foreign log of the one who has it is lost.

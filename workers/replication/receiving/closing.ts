@@ -324,18 +324,21 @@ export class Closing {
   }
 
   /**
-   * Whether the member has what we have of the slot's former incarnation. Either it says so for
-   * every object, whether or not it takes that incarnation as ended. Or it names a later
-   * incarnation for some object, so it has closed this one, and reports no difference.
+   * Whether the member has what we have of the slot's former incarnation. Either it says so of the
+   * ended incarnation, for every object. Or it names a later incarnation for some object, so it has
+   * closed this one, and reports no difference. What it said of this one while it took it as the
+   * present one proves nothing: it may have got more since. The exception is a joining member, which
+   * gets nothing.
    */
   private isLevel(member: number, slot: number): boolean {
     const { board, peers } = this.context;
     const { theirs } = this;
     const { former } = this.incarnationsBySlot[slot];
+    const { isJoining } = peers[member];
     let agreed = 0;
     // A joining member takes a snapshot. The exception is one that still takes the former
     // incarnation as the present one: it may yet begin without state (joining.ts).
-    let isPast = peers[member].isJoining && !this.mayBegin(member, slot);
+    let isPast = isJoining && !this.mayBegin(member, slot);
     for (let object = 0; object < board.objects; object++) {
       if (this.differs(object, member, slot)) return false;
       if (theirs.incarnation > former) isPast = true;
@@ -343,7 +346,7 @@ export class Closing {
       theirs.clear();
       board.readVector(object, member, slot, theirs);
       if (theirs.incarnation > former) isPast = true;
-      if (theirs.incarnation === former && this.isSame(object, slot)) agrees = true;
+      if (isJoining && theirs.incarnation === former && this.isSame(object, slot)) agrees = true;
       if (agrees) agreed++;
     }
     return isPast || agreed === board.objects;
