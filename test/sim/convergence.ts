@@ -133,10 +133,14 @@ export class Convergence {
       if (origin.sender === null) return `${origin.name} has no send thread`;
       if (origin.receiver === null) return `${origin.name} has no receive thread`;
       if (origin.backlog > 0) return `${origin.name} has ${origin.backlog} words in its log ring`;
+      origin.members.refresh();
       for (let slot = 0; slot < this.plan.members; slot++) {
         const { life } = this;
         life.floats.fill(0);
         origin.board.readIncarnations(slot, life);
+        // The receive thread reads the member table only now and then.
+        if (life.current !== 0 && life.current <= origin.members.dead(slot))
+          return `${origin.name}: has not ended the life of member ${slot}, which is evicted`;
         if (life.former !== 0 && !life.isClosed) return `${origin.name}: a former life of member ${slot} is not closed`;
       }
       for (let object = 0; object < this.plan.objects.length; object++) {
