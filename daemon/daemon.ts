@@ -467,6 +467,15 @@ export class Daemon implements Running {
    * run time. If anything is wrong, it rejects and changes nothing.
    */
   async reload(isCheck = false): Promise<Reloaded> {
+    try {
+      return await this.reloadNow(isCheck);
+    } catch (error) {
+      if (!isCheck) this.log.error(`reload: ${(error as Error).message}`);
+      throw error;
+    }
+  }
+
+  private async reloadNow(isCheck: boolean): Promise<Reloaded> {
     const done = await this.reloader.reload(isCheck);
     for (const line of isCheck ? [] : reloadedLines(done, false)) this.log.info(`reload: ${line}`);
     return done;
@@ -478,7 +487,7 @@ export class Daemon implements Running {
    */
   async hangUp(): Promise<void> {
     const problems: string[] = [];
-    await this.reload().catch((error: Error) => problems.push(error.message));
+    await this.reloadNow(false).catch((error: Error) => problems.push(error.message));
     if (problems.length > 0 && this.config.records.file !== null)
       await this.records.reopen().catch((error: Error) => problems.push(error.message));
     if (problems.length > 0) throw new Error(problems.join('; '));
@@ -582,7 +591,7 @@ export class Daemon implements Running {
       const { file, bytes } = await this.keeper.saveStopped(this.objects);
       this.log.info(`saved the state to ${file}: ${mebibytes(bytes)} MiB`);
     } catch (error) {
-      this.log.error(`the state is not saved: ${(error as Error).message}`);
+      this.log.error(`the state is not saved to ${this.keeper.file}: ${(error as Error).message}`);
     }
   }
 

@@ -3,7 +3,6 @@
  * every error in one pass and reports each as `file:line:col: path: message`, in file order.
  */
 
-import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type Config, resolveConfig } from '../../conf/config.js';
 import { contradictions, contrarySides, keyOf, type MiddleboxDeclaration } from '../../conf/middleboxes.js';
@@ -11,6 +10,7 @@ import { type Problem, pathText } from '../../conf/problem.js';
 import { ConfigSource } from '../../conf/source.js';
 import { validate } from '../../conf/validate.js';
 import type { RuleProblem, RulesText } from '../../options/rules.js';
+import { readFileInTime } from '../base/read-file.js';
 import { onlineCores } from '../lifecycle/cores.js';
 import { hookProblems } from '../lifecycle/hook-programs.js';
 import { builtInMiddleboxes, ownMiddleboxes } from './middleboxes.js';
@@ -41,7 +41,7 @@ async function surroundings(): Promise<Surroundings> {
 export async function loadConfig(file: string, known?: Surroundings): Promise<LoadedConfig> {
   let text: string;
   try {
-    text = readText(file);
+    text = await readText(file);
   } catch (error) {
     return { errors: [`${file}: cannot be read: ${(error as Error).message}`] };
   }
@@ -150,10 +150,8 @@ function checkRules(
 /** A configuration is written by hand. A larger file is not a configuration. */
 const FILE_BYTES_MAX = 1024 * 1024;
 
-function readText(file: string): string {
-  const bytes = readFileSync(file);
-  if (bytes.length > FILE_BYTES_MAX)
-    throw new Error(`it has ${bytes.length} bytes, more than a configuration can have`);
+async function readText(file: string): Promise<string> {
+  const bytes = await readFileInTime(file, { name: 'it', bytesMax: FILE_BYTES_MAX });
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {

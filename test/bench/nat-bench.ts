@@ -170,7 +170,7 @@ export class NatBench {
     const packets = this.driver.receive(batch);
     if (translating) {
       this.parse();
-      this.process(batch, coarseSeconds(Date.now()));
+      this.process(coarseSeconds(Date.now()));
       if (this.log.publish()) this.drain(() => {});
     }
     this.driver.transmit(batch);

@@ -31,7 +31,7 @@ export default defineMiddlebox({
   options: { inside: option.port('where it answers') },
   counters: { answered: 'packets answered' },
   state: () => ({}),
-  open: ({ options: { inside }, batch, counters, replies }) => (_batch, _now) => {
+  open: ({ options: { inside }, batch, counters, replies }) => () => {
     const nobody = parseIpv4('${NOBODY}');
     for (let i = 0; i < batch.count; i++) {
       if (batch.skips(i) || batch.port[i] !== inside || batch.version[i] !== 4) continue;

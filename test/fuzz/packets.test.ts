@@ -46,10 +46,12 @@ describe('the packet path', () => {
         options: {},
         counters: {},
         state: () => ({}),
-        open: () => (batch: Batch) => {
-          for (let i = 0; i < batch.count; i++)
-            if (!batch.skips(i) && batch.version[i] === 4 && ++seen === 1000) fault(batch, i);
-        },
+        open:
+          ({ batch }) =>
+          () => {
+            for (let i = 0; i < batch.count; i++)
+              if (!batch.skips(i) && batch.version[i] === 4 && ++seen === 1000) fault(batch, i);
+          },
       });
       const links = [{ middlebox: planted as never, options: {} }];
       const { problems } = fuzzPackets({ name: 'planted', mode: 'wire', links }, PACKETS, 11);

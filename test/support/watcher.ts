@@ -43,7 +43,7 @@ export default defineMiddlebox({
       return to === rawPort(UNREACHABLE_PORT) && replies.unreachable(i, Unreachable.PORT);
     }
 
-    return (_batch, _now) => {
+    return () => {
       for (let i = 0; i < batch.count; i++) {
         if (batch.skips(i)) continue;
         batch.count1(batch.version[i] === 6 ? counters.ipv6 : counters.ipv4);

@@ -34,10 +34,10 @@ type Opened<S extends State> = {
 };
 
 /**
- * Processes every packet of the batch that is not dropped. `now` is in coarse seconds
+ * Processes every packet of the worker's batch that is not dropped. `now` is in coarse seconds
  * (shm/clock.ts).
  */
-export type Process = (batch: Batch, now: number) => void;
+export type Process = (now: number) => void;
 
 export interface TimerOptions {
   /** On every worker (the default), or on one worker of the instance: the worker in slot 0. */
@@ -56,7 +56,7 @@ export interface OpenArguments<O extends Options, C extends Counters, S extends 
    */
   readonly options: Resolved<O>;
   readonly state: Opened<S>;
-  /** The worker's only batch. The process function is called with the same one. */
+  /** The worker's only batch. */
   readonly batch: Batch;
   /** Rewrites of addresses and ports of the batch's packets, collected and applied together. */
   readonly rewrites: Rewrites;

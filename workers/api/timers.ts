@@ -5,8 +5,8 @@
  * Timers run between batches, one per round, so packets wait for one callback at most. A callback
  * must bound its own work. A timer is due at start + n · period on the monotonic clock, so it
  * neither drifts nor follows the wall clock. If a timer is due again before it ran, the missed run
- * is counted and not repeated. A worker without packets sleeps a tenth of a second at most
- * (idle.ts), and delays timers by up to that.
+ * is counted and not repeated. A worker without packets runs all that are due before it sleeps. It
+ * sleeps a tenth of a second at most (idle.ts), and delays timers by up to that.
  *
  * An exception in a callback ends the worker, as one in a packet function does. The worker is then
  * started again.

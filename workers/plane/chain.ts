@@ -35,6 +35,7 @@ import type { Mode } from '../packet/parse.js';
 import { peersOf } from '../packet/ports.js';
 import { createRewrites, type Rewrites } from '../packet/rewrite.js';
 import { NO_EARLY_REPLIES } from './early-replies.js';
+import { sweepTables } from './sweeps.js';
 
 type ResolvedOptions = Readonly<Record<string, unknown>>;
 
@@ -377,7 +378,10 @@ export function openProcesses(
     };
     return openLink(link, objects, context, rewrites, ipv6, onOrder);
   });
-  if (context.orders !== undefined && context.worker === 0) takeOrders(context.orders, handlers, context.timers);
+  if (context.worker === 0) {
+    sweepTables(objects, context.timers);
+    if (context.orders !== undefined) takeOrders(context.orders, handlers, context.timers);
+  }
   return stages;
 }
 

@@ -122,6 +122,8 @@ export class DataPlane implements Agent {
   private readonly idle: Idle;
   private readonly clock: () => number;
   private emptyRounds = 0;
+  /** A timer ran in the last look, so another may be due. */
+  private mayBeDue = false;
   private readonly parse: () => void;
   private readonly passage: Passage;
   private readonly traffic: Traffic;
@@ -170,7 +172,10 @@ export class DataPlane implements Agent {
     const { barrier } = this.control;
     while (this.control.phase < Phase.QUIET) {
       if (barrier.pausing) barrier.enter(this.thread);
-      if (this.idle.after(this.doWork())) {
+      const work = this.doWork();
+      // Never sleep while a timer may be due.
+      if (work === 0 && this.mayBeDue) continue;
+      if (this.idle.after(work)) {
         this.row[this.columns.idle_sleeps]++;
         this.upkeep(this.clock());
       }
@@ -201,7 +206,7 @@ export class DataPlane implements Agent {
         return released;
       }
       this.row[this.columns.idle_rounds]++;
-      if (this.emptyRounds++ % IDLE_ROUNDS === 0) this.upkeep(this.clock());
+      if (this.mayBeDue || this.emptyRounds++ % IDLE_ROUNDS === 0) this.upkeep(this.clock());
       return 0;
     }
     const unixMs = this.clock();
@@ -234,9 +239,10 @@ export class DataPlane implements Agent {
     return packets + released;
   }
 
-  /** Between batches: runs the timers that are due and publishes what they logged. */
+  /** Between batches: runs a timer if one is due, and publishes what it logged. */
   private upkeep(unixMs: number): void {
-    if (!this.timers.run(unixMs, coarseSeconds(unixMs))) return;
+    this.mayBeDue = this.timers.run(unixMs, coarseSeconds(unixMs));
+    if (!this.mayBeDue) return;
     this.holds.noteLogged();
     if (this.log.publish()) this.control.ring();
   }

@@ -167,7 +167,7 @@ export function createPassage({ batch, stages, early, reparse, catalogue }: Pass
     running = s;
     early.enter(s, step, turns, isRewritten, isOpen && mayWait);
     mayWait = true;
-    processes[s](batch, now);
+    processes[s](now);
   }
 
   function passFromBothEnds(now: number): void {

@@ -15,7 +15,7 @@ export const reload: Command = {
   ],
   async run({ source, words }) {
     const isCheck = words[0] === 'check';
-    if (words.length > (isCheck ? 1 : 0)) throw new UsageError('reload takes nothing, or check');
+    if (words.length > (isCheck ? 1 : 0)) throw new UsageError('reload takes nothing, check, keys, rules or records');
     let done: Reloaded;
     try {
       done = await source.reload(isCheck);

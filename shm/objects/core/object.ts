@@ -242,6 +242,15 @@ export interface StateObject {
    */
   recover(writerId: number, journal: Journal, logPosition: number): number;
 
+  /** The number of slots of a table whose entries expire. Then there is `sweep`. */
+  readonly tableSlots?: number;
+
+  /**
+   * Removes expired entries that can be forgotten from the next `slots` slots, in turn. Returns how
+   * many. The plane calls it (workers/plane/sweeps.ts), and the object itself when it adds entries.
+   */
+  sweep?(now: number, slots: number): number;
+
   /** Figures for `show objects`: used, capacity, collisions and so on. */
   describe(now: number): Record<string, number>;
 }

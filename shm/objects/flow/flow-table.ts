@@ -282,6 +282,10 @@ export class FlowTable implements StateObject {
     return true;
   }
 
+  get tableSlots(): number {
+    return this.slots.slots;
+  }
+
   /**
    * Reclaims forgettable entries in the next `slots` slots, in turn; if `urgent`, all that are
    * over. Returns how many entries were reclaimed. `add` calls it by itself.

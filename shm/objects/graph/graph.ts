@@ -199,6 +199,10 @@ export class TrafficGraph implements StateObject {
     return this.nodes.inDegree(node);
   }
 
+  get tableSlots(): number {
+    return this.edges.slots;
+  }
+
   /**
    * Reclaims expired entries in the next `slots` slots, in turn. Returns the number of entries
    * reclaimed. `add` calls it.

@@ -301,7 +301,7 @@ export class NatBinding implements StateObject {
     return this.flows.generation(slot);
   }
 
-  get slots(): number {
+  get tableSlots(): number {
     return this.flows.slots;
   }
 

@@ -279,6 +279,10 @@ export class SharedSet implements StateObject {
     return changed;
   }
 
+  get tableSlots(): number {
+    return this.slots.slots;
+  }
+
   /**
    * Forgets what can be forgotten in the next `slots` slots, in turn. If `urgent`, room is needed,
    * and everything expired is forgotten. Returns the number of elements forgotten. `add` calls it.

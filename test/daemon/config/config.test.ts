@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -565,11 +566,15 @@ describe('configuration file', () => {
     writeFileSync(binary, Buffer.from([0x63, 0xff, 0xfe, 0x00]));
     const large = join(folder, 'large.yaml');
     writeFileSync(large, '#'.repeat(1024 * 1024 + 1));
+    const pipe = join(folder, 'pipe.yaml');
+    execFileSync('mkfifo', [pipe]);
     for (const [file, why] of [
       [join(folder, 'none.yaml'), /ENOENT/],
-      [folder, /EISDIR/],
+      [folder, /it is not a regular file/],
+      ['/dev/zero', /it is not a regular file/],
+      [pipe, /it is not a regular file/],
       [binary, /it is not UTF-8 text/],
-      [large, /more than a configuration can have/],
+      [large, /it has \d+ bytes, and may have 1048576 at most/],
     ] as const) {
       const { errors = [] } = await loadConfig(file, known);
       assert.equal(errors.length, 1);

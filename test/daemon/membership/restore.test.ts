@@ -35,7 +35,7 @@ export default defineMiddlebox({
   state: ({ capacity }) => ({ ports: growSet({ capacity, keyWords: 2 }) }),
   open: ({ state: { ports }, batch }) => {
     const key = new Int32Array(2);
-    return (_, now) => {
+    return (now) => {
       for (let i = 0; i < batch.count; i++) {
         key[0] = batch.source[i];
         key[1] = batch.ports[i] & 0xffff;

@@ -22,8 +22,8 @@ const watch = defineMiddlebox({
   counters: { unreplicated: 'packets whose port could not be told' },
   state: () => ({ ports: spans({ length: 2 }) }),
   open:
-    ({ options: { inside }, state: { ports }, counters }) =>
-    (batch) => {
+    ({ options: { inside }, state: { ports }, counters, batch }) =>
+    () => {
       for (let i = 0; i < batch.count; i++) {
         if (batch.skips(i) || batch.port[i] !== inside) continue;
         if (!ports.widen(batch.port[i], portNumber(destinationPort(batch.ports[i]))))

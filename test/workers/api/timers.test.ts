@@ -1,15 +1,17 @@
 import { strict as assert } from 'node:assert';
+import { Phase } from '../../../shm/control.js';
 import { LogConsumer } from '../../../shm/log.js';
 import type { Metric } from '../../../shm/metrics.js';
 import { defineMiddlebox, type Middlebox, type OpenArguments } from '../../../workers/api/middlebox.js';
 import { LINES_IN_A_BURST, LINES_PER_SECOND } from '../../../workers/api/middlebox-log.js';
 import { declareChain, openProcesses } from '../../../workers/plane/chain.js';
+import type { IdleMode } from '../../../workers/plane/idle.js';
 import { on, Plane } from '../support/plane.js';
 
 type Open = OpenArguments<Record<string, never>, Record<string, never>, Record<string, never>, Record<string, never>>;
 
 /** A plane with a middlebox that does in `open` what the test wants. */
-function opened(open: (open: Open) => void, worker = 0): Plane {
+function opened(open: (open: Open) => void, worker = 0, idle: IdleMode = 'spin'): Plane {
   const ticking = defineMiddlebox({
     name: 'ticking',
     help: 'Has timers.',
@@ -23,7 +25,7 @@ function opened(open: (open: Open) => void, worker = 0): Plane {
   });
   const declaration = declareChain([{ middlebox: ticking as unknown as Middlebox, options: {} }]);
   const metrics: Metric[] = [...declaration.metrics];
-  const plane = new Plane({ metrics });
+  const plane = new Plane({ metrics, idle });
   plane.open(openProcesses(declaration, [], { ...plane.context, worker }));
   return plane;
 }
@@ -55,6 +57,24 @@ describe('timers', () => {
     plane.driver.inject(0, on(0, 'udp 10.0.0.5:1 > 8.8.8.8:2').frame);
     plane.dataPlane.doWork();
     assert.deepEqual(order, ['a', 'b']);
+  });
+
+  it('all run between two sleeps of a worker without packets, however many there are', () => {
+    const TIMERS = 30;
+    const plane = opened(
+      ({ every }) => {
+        for (let n = 0; n < TIMERS; n++) every(0.1, () => {});
+      },
+      0,
+      'sleep',
+    );
+    let sleeps = 0;
+    plane.driver.wait = () => {
+      plane.nowMs += 100;
+      if (++sleeps === 50) plane.control.setPhase(Phase.QUIET);
+    };
+    plane.dataPlane.run();
+    assert.deepEqual(plane.counts(), { timer_runs: 49 * TIMERS + 1 });
   });
 
   it('follow the monotonic clock, not the wall clock', () => {

@@ -5,7 +5,6 @@ import { Applied, type OpenContext, type StateDefinition, type StateObject } fro
 import { counter } from '../../../shm/objects/counting/counters.js';
 import { countMin } from '../../../shm/objects/sketch/count-min.js';
 import { defineMiddlebox, type Middlebox, type SharedState } from '../../../workers/api/middlebox.js';
-import type { Batch } from '../../../workers/packet/batch.js';
 import { declareChain, openProcesses, openState } from '../../../workers/plane/chain.js';
 import { on, Plane } from '../support/plane.js';
 
@@ -41,9 +40,9 @@ const first = defineMiddlebox({
   options: { size: option.count('bytes', 64), to: option.port('where to') },
   counters: { odd: 'dropped: every second', even: 'the others' },
   state: ({ size }) => ({ a: object(size), b: object(128) }),
-  open: ({ options, state, counters, otherPort }) => {
+  open: ({ options, state, counters, batch, otherPort }) => {
     seen.push(`first opened ${state.a.id} ${state.b.id} to ${options.to}, opposite ${otherPort(options.to)}`);
-    return (batch: Batch) => {
+    return () => {
       for (let i = 0; i < batch.count; i++) {
         if (batch.skips(i)) continue;
         if (i % 2 === 1) batch.drop(i, counters.odd);
@@ -60,8 +59,8 @@ const second = defineMiddlebox({
   counters: { seen: 'packets seen' },
   state: () => ({ only: object(64) }),
   open:
-    ({ counters, draining }) =>
-    (batch: Batch) => {
+    ({ counters, batch, draining }) =>
+    () => {
       assert.equal(draining(), false);
       for (let i = 0; i < batch.count; i++) if (!batch.skips(i)) batch.count1(counters.seen);
     },

@@ -1,7 +1,6 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { Phase } from '../../../shm/control.js';
-import type { Batch } from '../../../workers/packet/batch.js';
 import { swap16 } from '../../../workers/packet/ipv4.js';
 import type { Stage } from '../../../workers/plane/chain.js';
 import {
@@ -25,7 +24,8 @@ function awaiting(plane: Plane, known: ReadonlySet<number>, sides?: Stage['sides
   const { early, catalogue } = plane;
   const reason = catalogue.column('no_egress');
   const expected = early.expect(1, (words, at) => known.has(words[at]));
-  const process = (batch: Batch): void => {
+  const { batch } = plane;
+  const process = (): void => {
     for (let i = 0; i < batch.count; i++) {
       if (batch.egress[i] < 0 || early.follows(i)) continue;
       const to = swap16(batch.ports[i] >>> 16);
@@ -145,14 +145,14 @@ describe('early replies', () => {
     let isLearned = false;
     const { early } = plane;
     // The receive thread applies the record between the lookups of two packets.
-    const process = (batch: Batch, now: number): void => {
+    const process = (now: number): void => {
       const { follows } = early;
       early.follows = (i) => {
         if (i === 1 && !isLearned) learn(plane, known, 1000);
         if (i === 1) isLearned = true;
         return follows(i);
       };
-      stage.process(batch, now);
+      stage.process(now);
       early.follows = follows;
     };
     plane.open([{ name: 'awaiting', process }]);
@@ -206,7 +206,8 @@ describe('early replies', () => {
     const known = new Set<number>();
     const plane = new Plane({ early: new SeenMembers([false, true]) });
     const seen: number[] = [];
-    const note = (batch: Batch): void => {
+    const { batch } = plane;
+    const note = (): void => {
       for (let i = 0; i < batch.count; i++) if (batch.egress[i] >= 0) seen.push(swap16(batch.ports[i] >>> 16));
     };
     plane.open([{ name: 'before', process: note }, awaiting(plane, known), { name: 'behind', process: note }]);
@@ -244,9 +245,10 @@ describe('early replies', () => {
     const known = new Set<number>();
     const order: string[] = [];
     const plane = new Plane({ early: new SeenMembers([false, true]) });
+    const { batch } = plane;
     const noting = (name: string): Stage => ({
       name,
-      process: (batch) => {
+      process: () => {
         for (let i = 0; i < batch.count; i++) if (batch.egress[i] >= 0) order.push(`${name} ${batch.port[i]}`);
       },
     });

@@ -1,12 +1,11 @@
 import { strict as assert } from 'node:assert';
 import { Phase } from '../../../shm/control.js';
 import { HOLD_MS_MAX } from '../../../workers/api/holds.js';
-import type { Process } from '../../../workers/api/middlebox.js';
 import type { Batch } from '../../../workers/packet/batch.js';
 import { HELD_MAX } from '../../../workers/plane/holds.js';
 import { seeded } from '../../../workers/transport/fault.js';
 import { NatSite } from '../support/nat-site.js';
-import { on, Plane } from '../support/plane.js';
+import { on, Plane, type TestProcess } from '../support/plane.js';
 
 const OUT = 'udp 10.0.0.5:4000 > 198.51.100.7:53';
 
@@ -18,7 +17,7 @@ const PATIENCE_MS = 100;
 /**
  * Logs a record for every packet, and holds it for as many members as `members` says of its number.
  */
-function holder(plane: Plane, members: (id: number) => number, ms = PATIENCE_MS): Process {
+function holder(plane: Plane, members: (id: number) => number, ms = PATIENCE_MS): TestProcess {
   return (batch: Batch) => {
     for (let i = 0; i < batch.count; i++) {
       const id = idOf(batch.memory.u8.subarray(batch.start[i]));

@@ -5,7 +5,7 @@
  */
 
 import { coarseSeconds } from '../../../shm/clock.js';
-import { type Batch, counterVector, defineMiddlebox, growSet, option } from '../../../workers/api/api.js';
+import { counterVector, defineMiddlebox, growSet, option } from '../../../workers/api/api.js';
 
 export default defineMiddlebox({
   name: 'busy',
@@ -21,10 +21,10 @@ export default defineMiddlebox({
     increments: counterVector({ length: cells, form: 'increments' }),
     set: growSet({ capacity: elements, keyWords: 1 }),
   }),
-  open({ options: { cells, elements }, state: { totals, increments, set }, counters }) {
+  open({ options: { cells, elements }, state: { totals, increments, set }, counters, batch }) {
     let draws = coarseSeconds(Date.now()) | 1;
     const key = new Int32Array(1);
-    return (batch: Batch, now: number): void => {
+    return (now: number): void => {
       for (let i = 0; i < batch.count; i++) {
         draws = (Math.imul(draws, 1664525) + 1013904223) | 0;
         const cell = (draws >>> 8) % cells;

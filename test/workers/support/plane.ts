@@ -12,7 +12,6 @@ import { PortBoardReader, PortBoardWriter, type PortFacts, PortState } from '../
 import { createRecordRing, RecordReader, RecordWriter } from '../../../shm/record-ring.js';
 import type { RuleReader } from '../../../shm/rule-board.js';
 import { ALONE, MemberState, type Members } from '../../../workers/api/members.js';
-import type { Process } from '../../../workers/api/middlebox.js';
 import { createOnLink } from '../../../workers/api/on-link.js';
 import { Timers } from '../../../workers/api/timers.js';
 import type { PacketDriver } from '../../../workers/drivers/driver.js';
@@ -96,6 +95,9 @@ export interface PlaneOptions {
   /** Packet I/O other than the memory driver. */
   readonly openDriver?: (catalogue: MetricCatalogue, row: Float64Array) => PacketDriver;
 }
+
+/** A middlebox of a test. */
+export type TestProcess = (batch: Batch) => void;
 
 export class Plane {
   /** Where packets are let in and come out, unless there is other I/O. */
@@ -232,14 +234,16 @@ export class Plane {
     return { ...opened, catalogue, ports, mode, mtus: this.facts.mtu, onLink, draining };
   }
 
-  /** Opens the data plane with this chain. */
-  open(stages: readonly (Stage | Process)[] = []): DataPlane {
+  /** Opens the data plane with this chain. A function gets the plane's batch. */
+  open(stages: readonly (Stage | TestProcess)[] = []): DataPlane {
     const reader = new NextHopReader(this.nextHops, this.ports);
     this.opened = new DataPlane({
       driver: this.io,
       batch: this.batch,
       facts: this.facts,
-      stages: stages.map((stage) => (typeof stage === 'function' ? { name: 'test', process: stage } : stage)),
+      stages: stages.map((stage) =>
+        typeof stage === 'function' ? { name: 'test', process: () => stage(this.batch) } : stage,
+      ),
       replies: this.replies,
       holds: this.holds,
       early: this.early,

@@ -30,7 +30,6 @@
 
 import {
   BATCH_CAPACITY,
-  type Batch,
   createMssClamp,
   createTcpWindow,
   defineMiddlebox,
@@ -80,8 +79,6 @@ const ICMP_TIMERS = 8;
 const OTHER_TIMERS = 12;
 const TIMERS = 16;
 
-const SWEEP_S = 0.1;
-const SWEPT_WITHIN_S = 60;
 /** Limit on the records that a worker logs in a second. */
 const LOGGED_PER_SECOND = 1000;
 
@@ -495,22 +492,12 @@ export default defineMiddlebox({
       for (let i = 0; i < batch.count; i++) if (egress[i] >= 0 && clamp(i)) batch.count1(counters.mss_clamped);
     }
 
-    const swept = Math.ceil((2 * options.connections * SWEEP_S) / SWEPT_WITHIN_S);
-    const swept6 = Math.ceil((2 * options.connections_ipv6 * SWEEP_S) / SWEPT_WITHIN_S);
-    every(
-      SWEEP_S,
-      (now) => {
-        state.ipv4.sweep(now, swept);
-        state.ipv6.sweep(now, swept6);
-      },
-      { on: 'one' },
-    );
     every(RUN_S, (now) => {
       opening4.run(now);
       opening6.run(now);
     });
 
-    return (_batch: Batch, now: number): void => {
+    return (now: number): void => {
       rules.refresh();
       if (now !== loggedIn) {
         loggedIn = now;

@@ -40,7 +40,7 @@ import { createSilence, NO_EVENTS } from './silence.js';
 import { createSynFloods, SYN_COUNTERS } from './syn-flood.js';
 
 const { TCP, UDP } = Protocol;
-/** Sources, and entries of blocks, checked in each tenth of a second: all of 32,768 in 13 s. */
+/** Sources checked in each tenth of a second: all of 32,768 in 13 s. */
 const WALK_SLOTS = 256;
 
 export default defineMiddlebox({
@@ -235,14 +235,6 @@ export default defineMiddlebox({
         if (isFull) log.warn('the filter of first SYNs is full: forged SYNs pass', { counter: 'idps_syn_filter_full' });
         isFull = false;
       });
-    every(
-      0.1,
-      (now) => {
-        state.blocked.sweep(now, WALK_SLOTS);
-        state.blocked_ports.sweep(now, WALK_SLOTS);
-      },
-      { on: 'one' },
-    );
 
     /** The current packet. */
     let atHand = 0;
@@ -272,7 +264,7 @@ export default defineMiddlebox({
       if (carried === TCP && options.syn_floods && synFloods.take(i, now)) batch.drop(i, counters.syn_first);
     }
 
-    return (_batch, now) => {
+    return (now) => {
       allow.refresh();
       for (let i = 0; i < batch.count; i++) {
         if (batch.skips(i)) continue;

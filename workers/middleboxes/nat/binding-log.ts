@@ -78,7 +78,7 @@ export function createBindingLog(bindings: NatBinding, record: Recorder): Bindin
 
   own.onEnd = (address, port, externalAddress, externalPort, since, until) =>
     write(port, address, externalAddress, externalPort, since, until);
-  const slots = Math.ceil((bindings.slots * LOOK_S) / LOOKED_AT_WITHIN_S);
+  const slots = Math.ceil((bindings.tableSlots * LOOK_S) / LOOKED_AT_WITHIN_S);
   return {
     bound(slot, now) {
       if (!own.note(slot, now)) return;

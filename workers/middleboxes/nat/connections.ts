@@ -35,7 +35,7 @@ export interface Connections {
 }
 
 interface Generations {
-  readonly slots: number;
+  readonly tableSlots: number;
   generation(slot: number): number;
 }
 
@@ -43,7 +43,7 @@ interface Generations {
 export function createConnections(batch: Batch, bindings: Generations): Connections {
   const { destination, ports } = batch;
   // Pages of slots that no binding used are never touched.
-  const noted = new Int32Array(bindings.slots * WORDS);
+  const noted = new Int32Array(bindings.tableSlots * WORDS);
 
   /** Remotes with equal hashes, one pair in 2^31, count as one. */
   function markOf(i: number): number {

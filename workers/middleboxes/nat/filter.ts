@@ -110,8 +110,8 @@ export interface Filter {
   ): boolean;
   /** Applies changed options. */
   configure(): void;
-  /** Removes expired sessions from some slots. */
-  sweep(now: number): void;
+  /** Looks at the sessions in some slots, and replicates what is due (lifetimes.ts). */
+  walk(now: number): void;
 }
 
 /** Filter of one level. Made once per worker. */
@@ -307,8 +307,7 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
     return sessions.find(sessions.hash(single, 0), single, 0, now);
   }
 
-  const swept = Math.ceil((2 * sessions.capacity) / 600);
-  const walked = walkedSlots(2 * sessions.capacity);
+  const walked = walkedSlots(sessions.tableSlots);
   return {
     lookOutbound,
     sent,
@@ -322,9 +321,6 @@ export function createFilter({ batch, sessions, bindings, level, options, counte
       isThrottling = options.hold_members > 0;
       lifetimes.configure();
     },
-    sweep: (now) => {
-      sessions.sweep(now, swept);
-      lifetimes.walk(now, walked);
-    },
+    walk: (now) => lifetimes.walk(now, walked),
   };
 }

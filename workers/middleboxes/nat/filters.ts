@@ -57,6 +57,6 @@ export function createFilters(parts: Omit<FilterParts, 'level'>): Filter | null 
       loose?.configure();
     },
     // Both levels use the same table.
-    sweep: strict.sweep,
+    walk: strict.walk,
   };
 }

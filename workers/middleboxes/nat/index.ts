@@ -39,7 +39,6 @@
 
 import {
   BATCH_CAPACITY,
-  type Batch,
   createMssClamp,
   defineMiddlebox,
   destinationPort,
@@ -96,12 +95,8 @@ const INSIDE = 0;
 const OUTSIDE = 1;
 const NEITHER = -1;
 
-/**
- * Interval of the sweep for expired bindings. It covers each slot once a minute. With the largest
- * table one sweep takes a fifth of a millisecond.
- */
-const SWEEP_S = 0.1;
-const SWEPT_WITHIN_S = 60;
+/** How often some bindings and sessions are looked at, to replicate what is due. */
+const WALK_S = 0.1;
 /** How often counts of the shared object are added to this instance's counters. */
 const COUNT_S = 1;
 /** Lower bound for the default of `per_subscriber`. */
@@ -557,16 +552,13 @@ export default defineMiddlebox({
         if (egress[i] >= 0 && version[i] === 4 && clamp(i)) batch.count1(counters.mss_clamped);
     }
 
-    // Without new bindings, nothing else removes expired ones.
-    const swept = Math.ceil((2 * options.flows * SWEEP_S) / SWEPT_WITHIN_S);
-    const walked = walkedSlots(bindings.slots);
+    const walked = walkedSlots(bindings.tableSlots);
     every(
-      SWEEP_S,
+      WALK_S,
       (now) => {
-        bindings.sweep(now, swept);
         lifetimes.walk(now, walked);
         bindings.room.keepFree(now);
-        filter?.sweep(now);
+        filter?.walk(now);
       },
       { on: 'one' },
     );
@@ -583,7 +575,7 @@ export default defineMiddlebox({
     );
     every(COUNT_S, losses.sweep);
 
-    return (_batch: Batch, now: number): void => {
+    return (now: number): void => {
       sort();
       from.find(outboundCount, now);
       to.find(inboundCount, now);

@@ -222,7 +222,7 @@ describe('an endpoint that is bound again', () => {
     const { object } = new Replica(definitionOf('keyed', { portRange: { first: 3000, last: 3000 }, reuseAfterS: 120 }));
     assert.equal(establish(object, 5), 3000);
     const later = end + REMEMBERED_S;
-    object.sweep(later, object.slots);
+    object.sweep(later, object.tableSlots);
     assert.equal(object.describe(later)['used'], 0, 'forgotten');
     assert.equal(bind(object, 6, 4000, later), 0, 'it rests');
     assert.equal(bind(object, 5, 4000, later), 3000);
