@@ -7,8 +7,8 @@ import type { StateObject } from '../../shm/objects/core/object.js';
 import type { Timers } from '../api/timers.js';
 
 /**
- * Interval of the sweep, which covers each slot once a minute. It takes a fifth of a millisecond for
- * a table of the largest size.
+ * Interval of the sweep, which covers each slot once a minute. It takes a fifth of a millisecond
+ * for a table of the largest size.
  */
 const SWEEP_S = 0.1;
 const SWEPT_WITHIN_S = 60;

@@ -85,8 +85,8 @@ export class Joining {
   hasBegunEmpty = false;
   /**
    * Slots of members that may have state that the instance lacks and that no member sends again
-   * (unmet.ts). Either they were not heard, or were evicted, when it began without a member's state;
-   * or the donor of its snapshot lacks their state.
+   * (unmet.ts). Either they were not heard, or were evicted, when it began without a member's
+   * state; or the donor of its snapshot lacks their state.
    */
   unmet: readonly number[] = [];
   /** What the main thread's decision waits for, for operators. */

@@ -4,8 +4,8 @@
  * has state, the instance needs a snapshot of it: units that every member had while this instance
  * was away were pruned, so they are not sent again. A member that is joining has no state, but it
  * may take the state of its former incarnation from others. Until then, this instance lacks it, and
- * says so to members that ask for a snapshot. An evicted member may come back with its state if only
- * its lease had lapsed.
+ * says so to members that ask for a snapshot. An evicted member may come back with its state if
+ * only its lease had lapsed.
  */
 
 import { type AckBoard, PeerRecord } from '../../../shm/ack-board.js';

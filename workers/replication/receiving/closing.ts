@@ -327,8 +327,8 @@ export class Closing {
    * Whether the member has what we have of the slot's former incarnation. Either it says so of the
    * ended incarnation, for every object. Or it names a later incarnation for some object, so it has
    * closed this one, and reports no difference. What it said of this one while it took it as the
-   * present one proves nothing: it may have got more since. The exception is a joining member, which
-   * gets nothing.
+   * present one proves nothing: it may have got more since. The exception is a joining member,
+   * which gets nothing.
    */
   private isLevel(member: number, slot: number): boolean {
     const { board, peers } = this.context;
