@@ -192,6 +192,27 @@ describe('an origin that dies half-way through a multicast', () => {
     assert.ok(named > 100);
   });
 
+  it('is named for a while after it is closed, however long that took', () => {
+    const network = crashed({ seed: 12 }, () => 0.5);
+    const { silentMs } = network.members[1].settings;
+    network.restart(ORIGIN);
+    network.drop = (_, to) => to === 3;
+    network.run(3 * silentMs);
+    assert.ok(!isClosed(network, 1, ORIGIN), 'one is heard and has less');
+    // Its next life has nothing to say of it. Member 1 hears that at once with what follows: that all
+    // others name the next life of the origin.
+    network.restart(3);
+    network.drop = null;
+    const heardAt = network.now + silentMs / 2;
+    network.link = (_, to) => (to === 1 ? Math.max(0, heardAt - network.now) : 0);
+    network.run(silentMs / 2);
+    assert.ok(!isClosed(network, 1, ORIGIN));
+    assert.ok(network.runUntil(() => isClosed(network, 1, ORIGIN), 5000));
+    const closedAt = network.now;
+    assert.ok(network.runUntil(() => life(network, 1, ORIGIN).former === 0, 5000));
+    assert.ok(network.now - closedAt >= silentMs, `for ${network.now - closedAt} ms`);
+  });
+
   it('is completed at a member that was cut off meanwhile, when it is heard again', () => {
     for (const [seed, has] of [
       [7, 'less'],

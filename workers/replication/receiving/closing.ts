@@ -385,7 +385,7 @@ export class Closing {
       if (!this.isHeard(member, slot, now) || this.context.peers[member].isJoining) continue;
       for (let object = 0; object < board.objects; object++) if (!this.agrees(object, member, slot)) return false;
     }
-    this.close(slot);
+    this.close(slot, now);
     return true;
   }
 
@@ -428,11 +428,12 @@ export class Closing {
     );
   }
 
-  private close(slot: number): void {
+  private close(slot: number, now: number): void {
     const { former } = this.context;
     const incarnations = this.incarnationsBySlot[slot];
     for (const channels of former) channels[slot].close();
     incarnations.isClosed = true;
+    this.progressAt[slot] = now;
     if (incarnations.pending > incarnations.former)
       incarnations.closedThrough = Math.max(incarnations.closedThrough, incarnations.former);
     else incarnations.bar(incarnations.former);
@@ -441,7 +442,7 @@ export class Closing {
   private losePatience(slot: number, now: number): void {
     const { settings } = this.context;
     if (now - this.progressAt[slot] <= PATIENCE * settings.silentMs) return;
-    this.close(slot);
+    this.close(slot, now);
     this.giveUp(slot, 'a member that is heard lacks some of it, and nobody can give it that');
   }
 
