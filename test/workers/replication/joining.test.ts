@@ -93,6 +93,46 @@ describe('an instance that joins', () => {
     assert.deepEqual(network.joinings[2].unmet, [0]);
   });
 
+  it('keeps for a member that it has not heard yet what an ended one had sent', () => {
+    const network = cluster({ seed: 9, members: 4 });
+    network.drop = (from, to) => from === 3 || to === 3;
+    network.rejoin(0);
+    assert.ok(network.runUntil(() => network.isReady(0), 5000));
+    // More than half of a log for what others lack.
+    for (let i = 0; i < 1000; i++) {
+      while (!network.note(2, 0, 10_000 + i)) network.run(1);
+      network.run(0.25);
+    }
+    network.run(500);
+    network.crash(2);
+    // Only one has the units, and it knows of member 3 from its snapshot.
+    for (const index of [1, 2]) {
+      network.rejoin(index);
+      assert.ok(network.runUntil(() => network.isReady(index), 10_000));
+    }
+    network.run(5000);
+    network.drop = null;
+    assertEqual(network);
+    for (const { alarms } of network.members) assert.deepEqual(alarms, []);
+  });
+
+  it('reports that one which it has not heard yet was away while two incarnations of a member ended', () => {
+    const network = cluster({ seed: 10, members: 3 });
+    network.drop = (from, to) => from === 2 || to === 2;
+    network.rejoin(0);
+    assert.ok(network.runUntil(() => network.isReady(0), 5000));
+    work(network, 20, 100);
+    for (let i = 0; i < 2; i++) {
+      network.rejoin(1);
+      assert.ok(network.runUntil(() => network.isReady(1), 10_000));
+    }
+    network.drop = null;
+    network.run(2000);
+    const { alarms, counts } = network.members[0];
+    assert.match(alarms.join(), /what m2 sent .*m3 was away while the next incarnation ended, too/);
+    assert.equal(counts.value('state_incarnations_unrepaired'), 1);
+  });
+
   it('lacks the state of a member that is evicted when it begins: its lease may only have lapsed', () => {
     const network = new JoiningNetwork({ seed: 7, members: 3 });
     network.tell(2, { role: Role.EVICTED });

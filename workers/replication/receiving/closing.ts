@@ -13,9 +13,9 @@
  * what a member says of a frozen incarnation only grows, up to the union of all. For an in-order
  * object, the units beyond a gap that no member can fill are dropped, at every member alike.
  *
- * **Silent members** are not waited for. The keepalives of the others name the closed incarnation
- * until the silent member is known to have all of it. When that member comes back, it gets what it
- * lacks and passes on what only it has.
+ * **Silent members** are not waited for, nor are members that we know from a donor's snapshot only.
+ * The keepalives of the others name the closed incarnation until the silent member is known to have
+ * all of it. When that member comes back, it gets what it lacks and passes on what only it has.
  *
  * The slot's next incarnation takes part like any other member, but is not waited for. It takes its
  * state from a donor. If a member has more of the slot's former incarnation than that donor had, or
@@ -292,15 +292,24 @@ export class Closing {
   }
 
   /**
+   * Whether an incarnation of another member takes part, as we or the donor of our snapshot heard. It
+   * is not known to have any units until we hear it.
+   */
+  takesPart(member: number): boolean {
+    return this.context.members.isMember(member) && this.incarnationsBySlot[member].current !== 0;
+  }
+
+  /**
    * The number through which every member that takes part has all units of the slot's former
    * incarnation.
    */
   formerSafeThrough(object: number, slot: number): number {
-    const { self, members, peers } = this.context;
+    const { peers } = this.context;
     const incarnation = this.incarnationsBySlot[slot].former;
     let through = Number.MAX_SAFE_INTEGER;
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || !members.isMember(member) || peers[member].incarnation === 0) continue;
+      if (!this.takesPart(member)) continue;
+      if (peers[member].incarnation === 0) return 0;
       if (this.isElsewhere(object, member, slot)) continue;
       const known = this.theirs.incarnation === incarnation;
       through = Math.min(through, known ? this.theirs.contiguous : 0);
@@ -315,10 +324,10 @@ export class Closing {
    */
   private leaveFormer(slot: number): void {
     if (this.incarnationsBySlot[slot].former === 0) return;
-    const { self, members, peers } = this.context;
+    const { peers } = this.context;
     for (let member = 0; member < peers.length; member++) {
-      if (member === self || member === slot || !members.isMember(member)) continue;
-      if (peers[member].incarnation === 0 || this.isMute(member) || this.isLevel(member, slot)) continue;
+      if (member === slot || !this.takesPart(member)) continue;
+      if (peers[member].incarnation !== 0 && (this.isMute(member) || this.isLevel(member, slot))) continue;
       this.leftBehind[member] = slot + 1;
     }
   }
@@ -460,13 +469,16 @@ export class Closing {
 
   /**
    * Whether no member can lack anything of the slot's former incarnation. This holds if every
-   * member that was ever heard is heard now, and for `silentMs` each has named the next incarnation
+   * member that takes part is heard now, and for `silentMs` each has named the next incarnation
    * and reported no difference in this one. In that time, a member that closed it alone hears from
    * the others.
    */
   private isRetired(slot: number, now: number): boolean {
     const { peers, settings } = this.context;
-    const isSilent = peers.some(({ incarnation, heardAt }) => incarnation !== 0 && now - heardAt > settings.silentMs);
+    const isSilent = peers.some(
+      ({ incarnation, heardAt }, member) =>
+        this.takesPart(member) && (incarnation === 0 || now - heardAt > settings.silentMs),
+    );
     if (isSilent || this.incarnationsBySlot[slot].current === 0 || !this.isEverywhere(slot))
       this.progressAt[slot] = now;
     return now - this.progressAt[slot] > settings.silentMs;

@@ -483,7 +483,7 @@ export class Receiver {
     const formerSafe = former === 0 ? Number.MAX_SAFE_INTEGER : this.closing.formerSafeThrough(object, origin);
     this.context.foreign[object][origin].prune(
       current,
-      this.vectors.safeThrough(object, origin, current, this.members, this.peers),
+      this.vectors.safeThrough(object, origin, current, (member) => this.closing.takesPart(member)),
       former,
       formerSafe,
     );

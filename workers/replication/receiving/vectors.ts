@@ -8,9 +8,8 @@
  * arrive. The ranges are those of its latest message.
  */
 
-import { type AckBoard, type PeerRecord, VectorRecord } from '../../../shm/ack-board.js';
+import { type AckBoard, VectorRecord } from '../../../shm/ack-board.js';
 import { VECTOR_RETAINS } from '../../../shm/board-records.js';
-import type { MemberTable } from '../../../shm/members.js';
 import { type MessageReader, RETAINS } from '../wire/message.js';
 
 export class Vectors {
@@ -55,20 +54,14 @@ export class Vectors {
   }
 
   /**
-   * The number through which every member that takes part and was heard has everything of this
+   * The number through which every member for which `takesPart` is true has everything of this
    * incarnation of the origin.
    */
-  safeThrough(
-    object: number,
-    origin: number,
-    incarnation: number,
-    members: MemberTable,
-    peers: readonly PeerRecord[],
-  ): number {
+  safeThrough(object: number, origin: number, incarnation: number, takesPart: (member: number) => boolean): number {
     const { board, record } = this;
     let through = Number.MAX_SAFE_INTEGER;
-    for (let member = 0; member < peers.length; member++) {
-      if (member === origin || !members.isMember(member) || peers[member].incarnation === 0) continue;
+    for (let member = 0; member < board.members; member++) {
+      if (member === origin || !takesPart(member)) continue;
       record.incarnation = 0;
       board.readVector(object, member, origin, record);
       through = Math.min(through, record.incarnation === incarnation ? record.contiguous : 0);
