@@ -177,7 +177,7 @@ export class Entry {
     const { instance, joining } = this;
     if (!joining.mayBeginNow(instance.localMs)) return;
     this.noteUnheard();
-    const isAlone = !joining.isTogether && joining.wantsToBegin !== 'is alone';
+    const isAlone = !joining.isTogether && joining.wantsToBegin !== 'began as the only member';
     joining.begin(what);
     instance.host.happened(what === null ? 'join: begun' : 'join: restored');
     if (isAlone) instance.host.beganAlone(instance);

@@ -122,7 +122,7 @@ describe('an instance with a state file', function () {
     writeFileSync(fileOf('a'), file);
     const fourth = await start('a', ['a']);
     assert.match(fourth.program.output, /state file .* is not restored: it .*damaged/);
-    assert.equal((await fourth.status()).state_reason, 'is alone');
+    assert.equal((await fourth.status()).state_reason, 'began as the only member');
     assert.deepEqual(await bindings(fourth), {});
     assert.deepEqual(readFileSync(`${fileOf('a')}.refused`), file);
   });

@@ -298,7 +298,7 @@ export class Joining {
     }
     this.unmet = unmet;
     if (ready > 0) this.ask(now);
-    else if (others === 0) this.mayBegin('is alone');
+    else if (others === 0) this.mayBegin('began as the only member');
     else if (unheard === 0 && this.disagreeing() === -1) this.mayBegin('began together with the others', true);
     else if (this.alone) this.mayBegin('began without the others, as ordered');
     else if (now - this.startedAt < this.settings.joinWaitMs)
