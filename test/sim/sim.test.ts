@@ -48,6 +48,7 @@ const SHOWED_FAULTS = [
   ['succession', 410_486_803],
   // Members began together while one was evicted, which then came back with its state.
   ['evictions', 865_812_330],
+  ['evictions', 865_813_026],
   // A member heard of another one's next incarnation in a short acknowledgement before it heard
   // what the others had of the former one, and closed that with less.
   ['alone', 865_811_583],
