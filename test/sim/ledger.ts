@@ -252,16 +252,19 @@ export class SimLedger implements StateObject {
 
   /** The notes of all authors, without the sums. */
   notesDigest(): string {
-    return [...this.received.keys()]
-      .sort((a, b) => a - b)
-      .map((author) => `${author} {${this.content(author).replace(/; sums.*/, '')}}`)
-      .join(' ');
+    return this.contents((content) => content.replace(/; sums.*/, ''));
   }
 
   digest(): string {
+    return this.contents((content) => content);
+  }
+
+  private contents(shown: (content: string) => string): string {
     return [...this.received.keys()]
       .sort((a, b) => a - b)
-      .map((author) => `${author} {${this.content(author)}}`)
+      .map((author) => ({ author, content: this.content(author) }))
+      .filter(({ content }) => content !== '')
+      .map(({ author, content }) => `${author} {${shown(content)}}`)
       .join(' ');
   }
 

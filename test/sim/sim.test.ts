@@ -36,6 +36,8 @@ const SHOWED_FAULTS = [
   // had been cut off from it.
   ['misclock', 410_482_306],
   ['misclock', 410_485_618],
+  // One member knew an author of which nothing was left to compare.
+  ['mixed', 1_556_242_631],
   // The donor of a newcomer did not know yet that the newcomer's former incarnation had ended.
   ['misclock', 1_947_682_882],
   // A newcomer took the state of a member that had never heard the newcomer's former incarnation.
