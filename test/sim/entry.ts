@@ -223,7 +223,7 @@ export class Entry {
       this.load(snapshot, () => {
         instance.host.happened('snapshot: loaded');
         joining.snapshotTaken(snapshot.lacks);
-        instance.host.succeeded(instance);
+        instance.host.succeeded(instance, snapshot.lacks);
       });
     });
   }

@@ -79,7 +79,7 @@ export interface Host {
   /**
    * The instance has loaded a snapshot. It continues from the totals of its former incarnations.
    */
-  succeeded(at: Instance): void;
+  succeeded(at: Instance, lacks: readonly number[]): void;
   /** Main asks a donor. `done` gets the snapshot, or the reason why there is none. */
   fetchSnapshot(at: Instance, donor: number, done: (snapshot: Snapshot | string) => void): void;
   /**

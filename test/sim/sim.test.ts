@@ -36,6 +36,8 @@ const SHOWED_FAULTS = [
   // had been cut off from it.
   ['misclock', 410_482_306],
   ['misclock', 410_485_618],
+  // The only donor had begun without a member that knew more of the newcomer's totals.
+  ['alone', 1_556_242_695],
   // One member knew an author of which nothing was left to compare.
   ['mixed', 1_556_242_631],
   // The donor of a newcomer did not know yet that the newcomer's former incarnation had ended.

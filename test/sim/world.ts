@@ -494,8 +494,11 @@ export class World implements Host {
       this.beyondRepair.add(at.member);
   }
 
-  succeeded(at: Instance): void {
-    const others = this.members.filter((other) => other !== at && other.up && other.entry.isReady);
+  /** `lacks`: slots of members whose state the donor lacks, as one does that began without them. */
+  succeeded(at: Instance, lacks: readonly number[]): void {
+    const others = this.members.filter(
+      (other) => other !== at && other.up && other.entry.isReady && !lacks.includes(other.member),
+    );
     this.successions.push(new Succession(at, others));
   }
 
