@@ -50,8 +50,8 @@ export class Entry {
   /** The floor of each origin that was known when the snapshot was loaded, by object and slot. */
   floors: readonly (readonly number[])[] = [];
   /**
-   * Slots of members that were not heard when the instance asked for its state or began without
-   * state. They may not have retained units for it.
+   * Slots of members that were not heard, or were evicted, when the instance asked for its state or
+   * began without state. They may not have retained units for it.
    */
   unheard: ReadonlySet<number> = new Set();
   private readonly peer = new PeerRecord();
@@ -136,8 +136,7 @@ export class Entry {
       const { state } = joining;
       if (state !== before) instance.host.happened(`join: ${before} → ${state}`);
       if (state === 'ready' && before === 'listening') this.noteUnheard();
-      if (state === 'ready' && before === 'listening' && joining.reason === 'heard no member that has state')
-        instance.host.beganAlone(instance);
+      if (state === 'ready' && before === 'listening' && joining.unmet.length > 0) instance.host.beganAlone(instance);
       if (state === 'listening' || state === 'leaving') instance.host.reachedStep(instance, state);
       if (instance.up && joining.outrunBy !== 0 && !this.fetching) instance.raiseIncarnation(joining.outrunBy);
       if (instance.up && joining.wantsToBegin !== null && !this.fetching) this.decide();
@@ -170,17 +169,18 @@ export class Entry {
   }
 
   private noteUnheard(): void {
-    this.unheard = new Set([...this.instance.settings.members.keys()].filter((slot) => !this.hears(slot)));
+    const { unmet } = this.joining;
+    const slots = [...this.instance.settings.members.keys()];
+    this.unheard = new Set(slots.filter((slot) => !this.hears(slot) || unmet.includes(slot)));
   }
 
   private begin(what: string | null): void {
     const { instance, joining } = this;
     if (!joining.mayBeginNow(instance.localMs)) return;
     this.noteUnheard();
-    const isAlone = !joining.isTogether && joining.wantsToBegin !== 'began as the only member';
     joining.begin(what);
     instance.host.happened(what === null ? 'join: begun' : 'join: restored');
-    if (isAlone) instance.host.beganAlone(instance);
+    if (joining.unmet.length > 0) instance.host.beganAlone(instance);
   }
 
   private restore(file: Saved): void {

@@ -36,6 +36,10 @@ const SHOWED_FAULTS = [
   // had been cut off from it.
   ['misclock', 410_482_306],
   ['misclock', 410_485_618],
+  // A member began without the members that its etcd had evicted, and said so.
+  ['evictions', 1_812_469_478],
+  // All members had skipped records, and said so: the one that was kept could lack any.
+  ['evictions', 1_812_468_373],
   // The only donor had begun without a member that knew more of the newcomer's totals.
   ['alone', 1_556_242_695],
   // One member knew an author of which nothing was left to compare.

@@ -304,13 +304,14 @@ export class World implements Host {
   /**
    * Objects that cannot be merged from snapshots differ: an operator restarts all members but one,
    * and they take its state. The one that is kept is, if possible, one that has not reported
-   * skipped records.
+   * skipped records. If all have, it may lack operations of all others.
    */
   private renew(core: readonly Instance[]): Convergence {
-    const kept = core.find(({ subjects }) => !subjects.some(({ ledger }) => ledger?.mayLack)) ?? core[0];
+    const isWhole = ({ subjects }: Instance): boolean => !subjects.some(({ ledger }) => ledger?.mayLack);
+    const kept = core.find(isWhole) ?? core[0];
     for (const { member } of core) if (member !== kept.member) this.crash(member, RESTART_MS);
     this.runUntil(this.queue.now + 2 * RESTART_MS);
-    const alive = core.map(({ life }) => life);
+    const alive = isWhole(kept) ? core.map(({ life }) => life) : [kept.life];
     const convergence = this.comeTogether(alive);
     this.remedy = 'restarts';
     return convergence;
