@@ -174,7 +174,7 @@ ${more}
   it('stands in the chain twice, by two names, each with its own state and counters', async () => {
     const state = '(_options, shared) => ({ seen: counter({ ...shared }) })';
     const open =
-      '({ state, counters }) => (batch) => { batch.countMany(counters.packets, batch.count); state.seen.add(batch.count); }';
+      '({ state, counters, batch }) => () => { batch.countMany(counters.packets, batch.count); state.seen.add(batch.count); }';
     const guard = file(own({ state, open, counters: "{ packets: 'packets seen' }" }));
     const entries = `  - ${guard}: {}\n    name: outer\n  - ${guard}: {}\n    name: inner`;
     const path = config(entries, { more: '' });

@@ -118,7 +118,7 @@ describe('the tutorial', () => {
     a.later(300);
     assert.deepEqual(a.pass(connect()), REFUSED);
     a.later(120);
-    a.plane.idle(60_000, 500);
+    a.plane.idle(65_000, 100);
     assert.equal(a.objects[0].describe(a.now)['used'], 0);
   });
 

@@ -23,7 +23,7 @@ export default defineMiddlebox({
   options: {},
   counters: {},
   state: () => ({}),
-  open: () => (batch) => {
+  open: ({ batch }) => () => {
     if (batch.count > 0 && existsSync('${file}')) throw new Error('fails as it was told');
   },
 });

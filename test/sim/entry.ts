@@ -47,6 +47,8 @@ export class Entry {
    * What the loaded snapshot contained of each origin's present incarnation, by object and slot.
    */
   loaded: Vectors = [];
+  /** The same of each origin's former incarnation. */
+  loadedFormer: Vectors = [];
   /** The floor of each origin that was known when the snapshot was loaded, by object and slot. */
   floors: readonly (readonly number[])[] = [];
   /**
@@ -244,5 +246,6 @@ export class Entry {
     );
     writeVectors(instance.board, vectors, instance.member, instance.localMs);
     this.loaded = vectors.present;
+    this.loadedFormer = vectors.former;
   }
 }

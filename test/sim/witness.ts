@@ -216,9 +216,12 @@ export class Witness {
       taken[object].set(originIncarnation, all);
     }
     // The instance drops a unit as known if its snapshot contained it.
-    const known = at.entry.loaded[object]?.[origin];
+    const { loaded, loadedFormer } = at.entry;
+    const known = [loaded, loadedFormer].map((vectors) => vectors[object]?.[origin]);
     const isKnown = (number: number): boolean =>
-      known?.incarnation === originIncarnation && (number <= known.contiguous || isWithin(known.ranges, number));
+      known.some(
+        (one) => one?.incarnation === originIncarnation && (number <= one.contiguous || isWithin(one.ranges, number)),
+      );
     for (const unit of units) if (vector.has(unit.first) && !isKnown(unit.first)) all.add(unit);
   }
 

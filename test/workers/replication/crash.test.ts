@@ -199,8 +199,8 @@ describe('an origin that dies half-way through a multicast', () => {
     network.drop = (_, to) => to === 3;
     network.run(3 * silentMs);
     assert.ok(!isClosed(network, 1, ORIGIN), 'one is heard and has less');
-    // Its next life has nothing to say of it. Member 1 hears that at once with what follows: that all
-    // others name the next life of the origin.
+    // Its next life has nothing to say of it. Member 1 hears that at once with what follows: that
+    // all others name the next life of the origin.
     network.restart(3);
     network.drop = null;
     const heardAt = network.now + silentMs / 2;

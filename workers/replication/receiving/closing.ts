@@ -292,8 +292,8 @@ export class Closing {
   }
 
   /**
-   * Whether an incarnation of another member takes part, as we or the donor of our snapshot heard. It
-   * is not known to have any units until we hear it.
+   * Whether an incarnation of another member takes part, as we or the donor of our snapshot heard.
+   * It is not known to have any units until we hear it.
    */
   takesPart(member: number): boolean {
     return this.context.members.isMember(member) && this.incarnationsBySlot[member].current !== 0;
