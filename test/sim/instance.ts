@@ -113,6 +113,8 @@ export class Instance {
   isCondemned = false;
   /** It started without state. It gets what peers had pruned by snapshots, not as units. */
   hasBegunAlone = false;
+  /** Slots of members that it once took as evicted, and kept nothing for meanwhile. */
+  readonly hasEvicted = new Set<number>();
   /** Offset of the wall clock from simulated time, ms. */
   skewMs: number;
   /** Sealer and opener; null if messages are not sealed. */
@@ -261,6 +263,7 @@ export class Instance {
 
   /** Main learned that an incarnation of the member was declared dead. */
   evict(member: number, incarnation: number): void {
+    this.hasEvicted.add(member);
     this.rewrite(member, Role.EVICTED, incarnation);
   }
 

@@ -36,6 +36,8 @@ const SHOWED_FAULTS = [
   // had been cut off from it.
   ['misclock', 410_482_306],
   ['misclock', 410_485_618],
+  // A half kept nothing for the members of the other half, which it had evicted.
+  ['evictions', 1_812_468_150],
   // A member began without the members that its etcd had evicted, and said so.
   ['evictions', 1_812_469_478],
   // All members had skipped records, and said so: the one that was kept could lack any.

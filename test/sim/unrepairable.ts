@@ -68,7 +68,9 @@ function isLost(has: Instance, lacks: Instance, origin: number, alive: readonly 
     for (let number = theirs.contiguous + 1; number <= ours.last; number++)
       if (ours.has(number) && !theirs.has(number)) {
         if (alive.some((keeper) => keeper.keeps(object, origin, life.former, number))) continue;
-        const taker = alive.find((one) => witness.hasTaken(one, object, life.former, number));
+        const taker = alive.find(
+          (one) => !one.hasEvicted.has(lacks.member) && witness.hasTaken(one, object, life.former, number),
+        );
         demand(
           taker === undefined,
           'kept-for-others',
