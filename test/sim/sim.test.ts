@@ -36,6 +36,10 @@ const SHOWED_FAULTS = [
   // had been cut off from it.
   ['misclock', 410_482_306],
   ['misclock', 410_485_618],
+  // A joining member that fell silent began without state, and was taken for one that takes a
+  // snapshot.
+  ['alone', 556_000_699],
+  ['alone', 556_000_184],
   // A half kept nothing for the members of the other half, which it had evicted.
   ['evictions', 1_812_468_150],
   // A member began without the members that its etcd had evicted, and said so.

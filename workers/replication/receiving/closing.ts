@@ -114,7 +114,7 @@ export class Closing {
 
   /** Takes an incarnation of which we know only the end as frozen, and accepts repairs for it. */
   private takeUp(slot: number, incarnation: number, now: number): void {
-    if (this.endingOf(slot) === 0) this.leaveFormer(slot);
+    if (this.endingOf(slot) === 0) this.leaveFormer(slot, now);
     for (const channels of this.context.former) channels[slot].begin(true, incarnation);
     this.end(slot, incarnation, now);
     this.context.board.writeIncarnations(slot, this.incarnationsBySlot[slot]);
@@ -154,7 +154,7 @@ export class Closing {
   freeze(slot: number, now: number): void {
     const { board, present, former } = this.context;
     const incarnations = this.incarnationsBySlot[slot];
-    if (this.endingOf(slot) === 0) this.leaveFormer(slot);
+    if (this.endingOf(slot) === 0) this.leaveFormer(slot, now);
     let torn = 0;
     for (let object = 0; object < present.length; object++) {
       if (former[object][slot].reception.incarnation === incarnations.current) {
@@ -322,12 +322,12 @@ export class Closing {
    * members that are not known to have the same units of it as we: they go on without them if they
    * are heard again. Call it before the former channels are reused.
    */
-  private leaveFormer(slot: number): void {
+  private leaveFormer(slot: number, now: number): void {
     if (this.incarnationsBySlot[slot].former === 0) return;
     const { peers } = this.context;
     for (let member = 0; member < peers.length; member++) {
       if (member === slot || !this.takesPart(member)) continue;
-      if (peers[member].incarnation !== 0 && (this.isMute(member) || this.isLevel(member, slot))) continue;
+      if (peers[member].incarnation !== 0 && (this.isMute(member) || this.isLevel(member, slot, now))) continue;
       this.leftBehind[member] = slot + 1;
     }
   }
@@ -339,15 +339,16 @@ export class Closing {
    * present one proves nothing: it may have got more since. The exception is a joining member,
    * which gets nothing.
    */
-  private isLevel(member: number, slot: number): boolean {
-    const { board, peers } = this.context;
+  private isLevel(member: number, slot: number, now: number): boolean {
+    const { board, peers, settings } = this.context;
     const { theirs } = this;
     const { former } = this.incarnationsBySlot[slot];
     const { isJoining } = peers[member];
     let agreed = 0;
-    // A joining member takes a snapshot. The exception is one that still takes the former
-    // incarnation as the present one: it may yet begin without state (joining.ts).
-    let isPast = isJoining && !this.mayBegin(member, slot);
+    // A joining member takes a snapshot. It may instead begin without state (joining.ts) if it
+    // still takes the former incarnation as the present one. A silent one may have done so.
+    const isHeard = now - peers[member].heardAt <= settings.silentMs;
+    let isPast = isJoining && isHeard && !this.mayBegin(member, slot);
     for (let object = 0; object < board.objects; object++) {
       if (this.differs(object, member, slot)) return false;
       if (theirs.incarnation > former) isPast = true;
