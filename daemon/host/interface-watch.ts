@@ -221,12 +221,14 @@ export class InterfaceWatch {
       );
       return;
     }
-    if (attachments[index] !== null) this.refilter(port, index, now, changes.lost);
+    const hasOtherQueues = last !== null && last.queues !== now.queues;
+    // A veth interface gives queues that are added no program, until the program is replaced.
+    if (attachments[index] !== null) this.refilter(port, index, now, changes.lost || hasOtherQueues);
     if (attachments[index] === null) {
       attachments[index] = this.options.attach(index, this.hosts);
       port.filtered = { hosts: this.hosts, mac: now.mac };
       this.reopen(port);
-    } else if (last !== null && last.queues !== now.queues) {
+    } else if (hasOtherQueues) {
       this.options.log('info', `port ${port.name}: ${port.interface} has ${now.queues} receive queues`);
       this.reopen(port);
     }
@@ -249,7 +251,7 @@ export class InterfaceWatch {
 
   /**
    * Replaces the XDP program if the addresses it was made for have changed. `isUnsure`: also
-   * replaces it to find out whether it is still attached.
+   * replaces it to find out whether it is still attached, or because queues may lack it.
    */
   private refilter(port: Followed, index: number, { mac }: InterfaceFacts, isUnsure: boolean): void {
     const { filtered } = port;
