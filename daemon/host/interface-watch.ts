@@ -83,6 +83,8 @@ interface Followed extends WatchedPort {
   attachedAt: number;
   /** The addresses that the attached XDP program was made for. */
   filtered: { readonly hosts: HostAddresses; readonly mac: Uint8Array };
+  /** The program may not be attached to all queues, until it is replaced. */
+  isUnsure: boolean;
   /** The problem that was last logged. */
   warned: string | null;
   reportedMtu: string | null;
@@ -110,6 +112,7 @@ export class InterfaceWatch {
       number: 1,
       attachedAt: performance.now(),
       filtered: { hosts: options.hosts, mac: port.facts.mac },
+      isUnsure: false,
       warned: null,
       reportedMtu: null,
     }));
@@ -223,10 +226,12 @@ export class InterfaceWatch {
     }
     const hasOtherQueues = last !== null && last.queues !== now.queues;
     // A veth interface gives queues that are added no program, until the program is replaced.
-    if (attachments[index] !== null) this.refilter(port, index, now, changes.lost || hasOtherQueues);
+    if (changes.lost || hasOtherQueues) port.isUnsure = true;
+    if (attachments[index] !== null) this.refilter(port, index, now);
     if (attachments[index] === null) {
       attachments[index] = this.options.attach(index, this.hosts);
       port.filtered = { hosts: this.hosts, mac: now.mac };
+      port.isUnsure = false;
       this.reopen(port);
     } else if (hasOtherQueues) {
       this.options.log('info', `port ${port.name}: ${port.interface} has ${now.queues} receive queues`);
@@ -250,11 +255,11 @@ export class InterfaceWatch {
   }
 
   /**
-   * Replaces the XDP program if the addresses it was made for have changed. `isUnsure`: also
-   * replaces it to find out whether it is still attached, or because queues may lack it.
+   * Replaces the XDP program if the addresses it was made for have changed, or if it may not be
+   * attached to all queues.
    */
-  private refilter(port: Followed, index: number, { mac }: InterfaceFacts, isUnsure: boolean): void {
-    const { filtered } = port;
+  private refilter(port: Followed, index: number, { mac }: InterfaceFacts): void {
+    const { filtered, isUnsure } = port;
     const isReadressed = !sameBytes(filtered.mac, mac);
     if (!isReadressed && filtered.hosts === this.hosts && !isUnsure) return;
     const { options, hosts } = this;
@@ -267,6 +272,7 @@ export class InterfaceWatch {
       return;
     }
     port.filtered = { hosts, mac };
+    port.isUnsure = false;
     if (isReadressed)
       options.log('info', `port ${port.name}: ${port.interface} has MAC address ${formatMac(macOf(mac))}`);
   }

@@ -1,7 +1,8 @@
 /*
- * Finding flows in C: the yardstick of `npm run bench -- objects`. The same structure
- * as shm/objects/table/table-slots.ts: slots of 16 words (lock, generation, expires, tag and rank, 4 key words, 2 value words), linear probing from the home slot of
- * HalfSipHash-1-3 over the key, at half load at most; and the same loop over the same keys.
+ * Finding flows in C: the yardstick of `npm run bench -- objects`. The structure is that of
+ * shm/objects/table/table-slots.ts: slots of 16 words (lock, generation, expires, tag and rank, 4 key
+ * words, 2 value words), and linear probing from the home slot of HalfSipHash-1-3 over the key, at
+ * half load at most. The loop and the keys are the same, too.
  *
  *     flow-find FLOWS     then per line on standard input, a time in ms: works so long, answers "operations nanoseconds"
  */
